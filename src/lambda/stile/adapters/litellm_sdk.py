@@ -1,0 +1,127 @@
+"""LiteLLM's SDK as a guest: imported when it is first needed, kept quiet, its connections in our hands.
+
+Its proxy is never imported by us (the SDK itself loads a few modules of it). Everything that leans on LiteLLM's insides
+is here, and fits the one version that is pinned.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import importlib
+import logging
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any
+
+# Read by LiteLLM at import: no price map from the network, no .env file of the working folder, no download of media.
+_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_MODE": "PRODUCTION",
+    "LITELLM_LOG": "CRITICAL",
+    "MAX_IMAGE_URL_DOWNLOAD_SIZE_MB": "0",
+}
+_SETTINGS: Mapping[str, Any] = {
+    "suppress_debug_info": True,
+    "telemetry": False,
+    "turn_off_message_logging": True,
+    "disable_hf_tokenizer_download": True,
+    "drop_params": False,
+}
+_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+_FLUSH_SECONDS = 1
+
+Send = Callable[[Any, Any], Awaitable[Any]]
+
+
+class Sdk:
+    """The one way to LiteLLM. Concurrent first calls share one import, on a thread, so that the loop never waits."""
+
+    def __init__(self) -> None:
+        self._module: Any = None
+        self._loading: asyncio.Task[Any] | None = None
+        self._connections = _Connections()
+
+    async def module(self) -> Any:
+        """The `litellm` module, ready for use."""
+        if self._module is None:
+            if self._loading is None:
+                self._loading = asyncio.create_task(asyncio.to_thread(self._load))
+            self._module = await asyncio.shield(self._loading)
+        return self._module
+
+    def recorded(self) -> contextlib.AbstractContextManager[list[Any]]:
+        """While this is open, the HTTP answers that LiteLLM gets in this task are put into the list."""
+        return self._connections.recorded()
+
+    async def close(self) -> None:
+        """Close connections and end LiteLLM's background task."""
+        if self._loading is not None:
+            await self._loading
+            worker = importlib.import_module("litellm.litellm_core_utils.logging_worker").GLOBAL_LOGGING_WORKER
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(worker.flush(), _FLUSH_SECONDS)
+            await worker.stop()
+        await self._connections.close()
+
+    def _load(self) -> Any:
+        os.environ.update(_ENVIRONMENT)
+        collects = gc.isenabled()
+        gc.disable()  # a fifth of the import's time
+        try:
+            module = importlib.import_module("litellm")
+            transport = importlib.import_module("litellm.llms.custom_httpx.aiohttp_transport").LiteLLMAiohttpTransport
+        finally:
+            if collects:
+                gc.enable()
+        for name, value in _SETTINGS.items():
+            setattr(module, name, value)
+        for name in _LOGGERS:
+            _silence(logging.getLogger(name))
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, which hold keys with some providers
+        self._connections.watch(transport)
+        return module
+
+
+class _Connections:
+    """The HTTP answers and sessions of LiteLLM's transport: it closes neither when a stream is left early."""
+
+    def __init__(self) -> None:
+        self._answers: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("answers", default=None)
+        self._transports: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def watch(self, transport: Any) -> None:
+        send: Send = transport.handle_async_request
+
+        async def watched(this: Any, request: Any) -> Any:
+            self._transports.add(this)
+            answer = await send(this, request)
+            answers = self._answers.get()
+            if answers is not None:
+                answers.append(answer)
+            return answer
+
+        transport.handle_async_request = watched
+
+    @contextlib.contextmanager
+    def recorded(self) -> Generator[list[Any], None, None]:
+        answers: list[Any] = []
+        token = self._answers.set(answers)
+        try:
+            yield answers
+        finally:
+            self._answers.reset(token)
+
+    async def close(self) -> None:
+        for transport in tuple(self._transports):
+            session = transport.client
+            if hasattr(session, "close"):
+                await session.close()
+
+
+def _silence(logger: logging.Logger) -> None:
+    """LiteLLM's own log lines may quote requests; what matters of them reaches the caller as an error."""
+    logger.handlers = [logging.NullHandler()]
+    logger.setLevel(logging.CRITICAL)
+    logger.propagate = False

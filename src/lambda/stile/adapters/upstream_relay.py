@@ -1,0 +1,148 @@
+"""Calls to providers that speak OpenAI's dialect already: the checked body goes up, the answer comes back as it came.
+
+Headers pass by allow-list, both ways. The caller's credentials, cookies and query never go up; cookies, hop-by-hop
+headers and the provider's own rate limits never come down. Redirects are not followed.
+"""
+
+import io
+import logging
+from collections.abc import AsyncGenerator, Mapping
+
+import aiohttp
+import msgspec
+
+from stile import __version__
+from stile.adapters.http_body import read_up_to
+from stile.core import body as bodies
+from stile.core import envelope
+from stile.core.body import Fields
+from stile.core.routes import Target
+from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
+from stile.ports import Headers, Operation, UpstreamAnswer, UpstreamRequest
+
+DOWN = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "openai-version")
+
+CONNECT_SECONDS = 10
+_ERROR_BYTES = 256 * 1024
+_LARGE_BODY = 1024 * 1024
+_PATHS: dict[Operation, str] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+_TRUE = msgspec.Raw(b"true")
+
+_log = logging.getLogger("stile.relay")
+
+
+class RelayUpstream:
+    """The Upstream port over HTTP. `timeout`: seconds for one call in all. Must be made inside the event loop."""
+
+    def __init__(self, timeout: float) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
+            headers={"user-agent": f"stile/{__version__}", "accept-encoding": "identity"},
+        )
+        self._refuse_usage: set[str | None] = set()
+
+    async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
+        target = request.target
+        try:
+            response = await self._post(request, asks_usage := self._asks_usage(request))
+            if response.status < 300:
+                return await self._answer(response, target)
+            failure = await self._failure(response, target)
+            if not asks_usage or failure.status not in (400, 422) or not _names_option(failure.body):
+                return failure
+            again = await self._post(request, asks_usage=False)
+            self._refuse_usage.add(target.api_base)
+            _log.warning("%s does not take stream_options.include_usage; it is not asked for again", target.api_base)
+            if again.status < 300:
+                return await self._answer(again, target)
+            return await self._failure(again, target)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _public(error, target) from error
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    def _asks_usage(self, request: UpstreamRequest) -> bool:
+        """Whether to ask for usage on the gateway's own account: the caller's wish goes up in any case."""
+        target = request.target
+        if not request.stream or target.stream_usage is False:
+            return False
+        return target.stream_usage is True or target.api_base not in self._refuse_usage
+
+    async def _post(self, request: UpstreamRequest, asks_usage: bool) -> aiohttp.ClientResponse:
+        target = request.target
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream" if request.stream else "application/json",
+            **dict(request.headers),
+            **target.headers,
+        }
+        if target.api_key is not None:
+            key = target.api_key.reveal()
+            headers[target.key_header] = f"Bearer {key}" if target.key_header == "authorization" else key
+        body = bodies.write(_fields(request, asks_usage))
+        return await self._session.post(
+            f"{target.api_base}{_PATHS[request.operation]}",
+            data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
+            headers=headers,
+            allow_redirects=False,
+        )
+
+    async def _answer(self, response: aiohttp.ClientResponse, target: Target) -> UpstreamAnswer:
+        if response.content_type == "text/event-stream":
+            return UpstreamAnswer(response.status, _down(response), _events(response, target))
+        return UpstreamAnswer(response.status, _down(response), await response.read())
+
+    async def _failure(self, response: aiohttp.ClientResponse, target: Target) -> UpstreamAnswer:
+        async with response:
+            if response.status < 400:
+                raise UpstreamFailed(f"{target.label} answered with a redirect ({response.status}); check its api_base.")
+            body = await read_up_to(response, _ERROR_BYTES)
+            if target.api_key is not None:
+                body = body.replace(target.api_key.reveal().encode(), b"***")
+            headers = [(name, value) for name, value in _down(response) if name != "content-type"]
+            return UpstreamAnswer(
+                response.status,
+                [("content-type", "application/json"), *headers],
+                envelope.keep_or_wrap(body, response.status, target.label),
+            )
+
+
+def _fields(request: UpstreamRequest, asks_usage: bool) -> Fields:
+    fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in request.target.defaults.items()}
+    fields.update(request.fields)
+    fields["model"] = msgspec.Raw(msgspec.json.encode(request.target.model))
+    if asks_usage:
+        options: Mapping[str, msgspec.Raw] = bodies.take(fields, "stream_options", Fields, {})
+        fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": _TRUE}))
+    return fields
+
+
+def _down(response: aiohttp.ClientResponse) -> Headers:
+    headers = response.headers
+    return [(name, headers[name]) for name in DOWN if name in headers]
+
+
+async def _events(response: aiohttp.ClientResponse, target: Target) -> AsyncGenerator[bytes, None]:
+    read = response.content.readany
+    try:
+        while chunk := await read():
+            yield chunk
+    except (aiohttp.ClientError, OSError) as error:
+        raise _public(error, target) from error
+    finally:
+        response.close()
+
+
+def _names_option(body: object) -> bool:
+    return isinstance(body, bytes) and (b"stream_options" in body or b"include_usage" in body)
+
+
+def _public(error: Exception, target: Target) -> PublicError:
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout(f"{target.label} did not answer in time.")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamFailed(f"{target.label} cannot be reached ({error.os_error.strerror or 'no connection'}).")
+    return UpstreamFailed(f"{target.label} broke off its answer ({type(error).__name__}).", code="upstream_broken")

@@ -1,0 +1,1 @@
+"""HTTP dialects: the only room that knows the web framework."""

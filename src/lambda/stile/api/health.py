@@ -1,0 +1,49 @@
+"""Liveness and readiness. Readiness needs the directory; providers are shown to admins, and do not decide."""
+
+import asyncio
+import time
+
+from stile.api.endpoint import Reply, Request, json_reply, presented_key
+from stile.authentication import Authenticator
+from stile.catalog import Catalog
+from stile.errors import DirectoryUnavailable
+from stile.ports import Directory
+
+PROBE_SECONDS = 10
+
+
+class Health:
+    """The handlers of the two health paths."""
+
+    def __init__(self, authenticator: Authenticator, directory: Directory, catalog: Catalog) -> None:
+        self._authenticator = authenticator
+        self._directory = directory
+        self._catalog = catalog
+        self._probe: asyncio.Task[bool] | None = None
+        self._probed = 0.0
+
+    async def live(self, request: Request) -> Reply:
+        return json_reply({"status": "ok"})
+
+    async def ready(self, request: Request) -> Reply:
+        """The state alone; an admin's key is shown the parts."""
+        directory_ready = await self._directory_ready()
+        state: dict[str, object] = {"status": "ready" if directory_ready else "not ready"}
+        key = presented_key(request)
+        if key is not None and (await self._authenticator.authenticate(key)).is_admin:
+            state["directory"] = "ok" if directory_ready else "unavailable"
+            state["providers"] = await self._catalog.check()
+        return json_reply(state, 200 if directory_ready else 503)
+
+    async def _directory_ready(self) -> bool:
+        if self._probe is None or (self._probe.done() and time.monotonic() - self._probed >= PROBE_SECONDS):
+            self._probed = time.monotonic()
+            self._probe = asyncio.create_task(self._check_directory())
+        return await asyncio.shield(self._probe)
+
+    async def _check_directory(self) -> bool:
+        try:
+            await self._directory.check()
+        except DirectoryUnavailable:
+            return False
+        return True

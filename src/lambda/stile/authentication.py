@@ -1,0 +1,144 @@
+"""The story of a key that comes with a call: from its text to the Caller, or to a refusal.
+
+Malformed and unminted keys are refused without I/O. Others are looked up in the directory through a bounded cache, with
+one lookup in flight per key. Expiry is checked on every call. When the directory fails, a key that was verified before
+goes on for at most STALE_SECONDS, for inference only; an unknown one is told to come back.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from stile.core import keys
+from stile.core.keys import Pepper, PresentedKey
+from stile.core.records import Caller, Entry, KeyRecord
+from stile.entries import Entries
+from stile.errors import DirectoryUnavailable, Forbidden, InvalidKey
+from stile.ports import Directory
+
+UNKNOWN_SECONDS = 10
+STALE_SECONDS = 900
+CACHE_ENTRIES = 10_000
+
+_REFUSED = "Incorrect API key provided. Send a key of this gateway as 'Authorization: Bearer sk-stile-…'."
+
+
+
+class _Known(msgspec.Struct):
+    """What the directory said of one key, and until when it is believed. No record: no such key."""
+
+    fetched: float
+    fresh_until: float
+    record: KeyRecord | None = None
+    caller: Caller | None = None
+    enabled: bool = False
+
+
+class Authenticator:
+    """Answers who is calling. `clock` tells seconds since 1970."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        pepper: Pepper,
+        *,
+        cache_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._pepper = pepper
+        self._entries = Entries(pepper)
+        self._cache_seconds = cache_seconds
+        self._clock = clock
+        self._cache: OrderedDict[str, _Known] = OrderedDict()
+        self._lookups: dict[str, asyncio.Task[_Known]] = {}
+
+    async def authenticate(self, text: str | None) -> Caller:
+        """The caller who holds the key `text`. Raises InvalidKey, Forbidden, DirectoryUnavailable."""
+        if text is None:
+            raise InvalidKey("No API key was provided. Send one as 'Authorization: Bearer sk-stile-…'.")
+        key = keys.parse(text)
+        if key is None or not self._pepper.was_minted(key):
+            raise InvalidKey(_REFUSED)
+        known = self._cache.get(key.id)
+        now = self._clock()
+        if known is None or now >= known.fresh_until:
+            known = await self._fetch(key.id, known)
+        return self._admit(key, known, now)
+
+    def forget(self, key_id: str) -> None:
+        """Look the key up anew at its next call, even if a lookup is under way."""
+        self._cache.pop(key_id, None)
+        self._lookups.pop(key_id, None)
+
+    def _admit(self, key: PresentedKey, known: _Known, now: float) -> Caller:
+        record, caller = known.record, known.caller
+        if record is None or caller is None or not record.accepts(self._pepper.digest(key), now):
+            raise InvalidKey(_REFUSED)
+        if record.status == "revoked":
+            raise InvalidKey("This API key has been revoked.")
+        if record.expires is not None and now >= record.expires:
+            raise InvalidKey("This API key has expired.")
+        if record.status == "suspended":
+            raise Forbidden("This API key is suspended. Ask an admin to resume it.", code="key_suspended")
+        if not known.enabled:
+            raise Forbidden("The user of this API key is disabled.", code="user_disabled")
+        return caller
+
+    async def _fetch(self, key_id: str, known: _Known | None) -> _Known:
+        lookup = self._lookups.get(key_id)
+        if lookup is None:
+            lookup = asyncio.create_task(self._lookup(key_id))
+            self._lookups[key_id] = lookup
+            lookup.add_done_callback(lambda done: self._landed(key_id, done))
+        try:
+            # Shielded: one caller who goes away must not take the answer from the others who wait for it.
+            return await asyncio.shield(lookup)
+        except DirectoryUnavailable:
+            if known is None or known.caller is None or self._clock() >= known.fetched + STALE_SECONDS:
+                raise
+            return _for_inference_only(known)
+
+    def _landed(self, key_id: str, lookup: "asyncio.Task[_Known]") -> None:
+        if self._lookups.get(key_id) is not lookup:
+            return  # forgotten meanwhile: what it read may be older than the change
+        del self._lookups[key_id]
+        if lookup.cancelled() or lookup.exception() is not None:
+            return
+        self._cache[key_id] = lookup.result()
+        self._cache.move_to_end(key_id)
+        if len(self._cache) > CACHE_ENTRIES:
+            self._cache.popitem(last=False)
+
+    async def _lookup(self, key_id: str) -> _Known:
+        named = keys.read_id(key_id)
+        entry = await self._directory.get(named.user_id) if named else None
+        now = self._clock()
+        known = self._read(entry, key_id, named.slot) if entry and named else None
+        if known is None:
+            return _Known(fetched=now, fresh_until=now + min(UNKNOWN_SECONDS, self._cache_seconds))
+        return msgspec.structs.replace(known, fetched=now, fresh_until=now + self._cache_seconds)
+
+    def _read(self, entry: Entry, key_id: str, slot: int) -> _Known | None:
+        """What the entry says of this key; None when the slot holds another key or the user has no role."""
+        record, role = self._entries.key(entry, slot), self._entries.role(entry)
+        if record is None or record.id != key_id or role is None:
+            return None
+        caller = Caller(
+            user_id=entry.user_id,
+            key_id=key_id,
+            role=role,
+            scopes=frozenset(record.scopes),
+            key_models=record.models,
+            user_models=self._entries.policy(entry).models,
+        )
+        return _Known(fetched=0, fresh_until=0, record=record, caller=caller, enabled=entry.enabled)
+
+
+def _for_inference_only(known: _Known) -> _Known:
+    assert known.caller is not None  # noqa: S101 (only verified keys come here)
+    scopes = known.caller.scopes & {"inference"}
+    return msgspec.structs.replace(known, caller=msgspec.structs.replace(known.caller, scopes=scopes))

@@ -1,0 +1,85 @@
+"""Puts the parts together: the only file that picks adapters."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+
+import msgspec
+from starlette.routing import Router
+
+from stile import modelfile
+from stile.adapters import model_lists, pepper_file
+from stile.adapters.directory_sqlite import SQLiteDirectory
+from stile.adapters.upstream_echo import EchoUpstream
+from stile.adapters.upstream_relay import RelayUpstream
+from stile.api import routes
+from stile.api.endpoint import Frame
+from stile.api.health import Health
+from stile.api.openai import OpenAI
+from stile.authentication import Authenticator
+from stile.calls import Calls
+from stile.catalog import Catalog, find_sources, sources_of
+from stile.core.routes import Via
+from stile.errors import StateError
+from stile.keyring import Keyring
+from stile.modelfile import ModelFile
+from stile.ports import Directory, Upstream
+from stile.settings import Settings
+from stile.telemetry import Telemetry
+
+DATABASE, PEPPER = "stile.db", "pepper.json"
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """A gateway that runs: its ASGI app, and what a host's story needs beside it."""
+
+    app: Router
+    catalog: Catalog
+    directory: Directory
+    keyring: Keyring
+
+
+@contextlib.asynccontextmanager
+async def gateway(
+    settings: Settings, models: ModelFile | None, environment: Mapping[str, str], telemetry: Telemetry
+) -> AsyncGenerator[Gateway, None]:
+    """Everything, connected; taken apart at the end. Raises StateError when the state on disk cannot be used."""
+    async with contextlib.AsyncExitStack() as stack:
+        directory, pepper = open_state(settings.home)
+        stack.push_async_callback(directory.close)
+        upstreams: dict[Via, Upstream] = {
+            "relay": RelayUpstream(settings.timeout_seconds),
+            "echo": EchoUpstream(),
+        }
+        for upstream in upstreams.values():
+            stack.push_async_callback(upstream.close)
+        sources = sources_of(models.table) if models else find_sources(environment)
+        catalog = Catalog(models.table if models else {}, sources, model_lists.fetch)
+        stack.push_async_callback(catalog.close)
+        authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds)
+        openai = OpenAI(Calls(catalog.routes, upstreams), catalog, settings.max_body_bytes)
+        health = Health(authenticator, directory, catalog)
+        yield Gateway(
+            app=routes.table(Frame(authenticator, telemetry), openai, health),
+            catalog=catalog,
+            directory=directory,
+            keyring=Keyring(directory, pepper, forget=authenticator.forget),
+        )
+
+
+def read_models(settings: Settings, environment: Mapping[str, str]) -> ModelFile | None:
+    """The model file, if one is set. Raises ConfigError."""
+    return modelfile.load(settings.config, environment) if settings.config else None
+
+
+def open_state(home: Path) -> tuple[SQLiteDirectory, pepper_file.Pepper]:
+    """Database and pepper under `home`, made at the first start. Raises StateError; nothing is ever overwritten."""
+    database, pepper = home / DATABASE, home / PEPPER
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not database.exists():
+            pepper_file.make(pepper)
+        loaded = pepper_file.load(pepper)
+        return SQLiteDirectory(database), loaded
+    except OSError as fault:
+        raise StateError(f"{home}: cannot be used for the state ({fault.strerror}); set STILE_HOME") from None

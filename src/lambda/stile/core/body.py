@@ -1,0 +1,104 @@
+"""A model call's body: decoded one level, checked, and rebuilt from exactly what was checked.
+
+`fields` maps each top-level name to its JSON as it came. Duplicate names collapse to the last one and escaped names are
+read, so what was looked at is what is sent on. Deeper levels pass unread, but never deeper than MAX_DEPTH.
+"""
+
+from typing import Any
+
+import msgspec
+
+from stile.errors import BadRequest
+
+MAX_DEPTH = 200
+
+Fields = dict[str, msgspec.Raw]
+
+_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_fields = msgspec.json.Decoder(Fields)
+
+# The first byte of a JSON value tells its type.
+_STRING, _ARRAY, _OBJECT, _BOOLEAN, _NUMBER, _NULL = b'"', b"[", b"{", b"tf", b"-0123456789", b"n"
+_NAMES = {_STRING: "a string", _ARRAY: "an array", _OBJECT: "an object", _BOOLEAN: "a boolean", _NUMBER: "a number"}
+_KINDS: dict[str, tuple[bytes, ...]] = {
+    "model": (_STRING,),
+    "messages": (_ARRAY,),
+    "input": (_STRING, _ARRAY),
+    "stream": (_BOOLEAN, _NULL),
+    "stream_options": (_OBJECT, _NULL),
+    "tools": (_ARRAY, _NULL),
+    "stop": (_STRING, _ARRAY, _NULL),
+    "n": (_NUMBER, _NULL),
+    "max_tokens": (_NUMBER, _NULL),
+    "max_completion_tokens": (_NUMBER, _NULL),
+    "temperature": (_NUMBER, _NULL),
+    "top_p": (_NUMBER, _NULL),
+    "presence_penalty": (_NUMBER, _NULL),
+    "frequency_penalty": (_NUMBER, _NULL),
+    "seed": (_NUMBER, _NULL),
+    "dimensions": (_NUMBER, _NULL),
+    "user": (_STRING, _NULL),
+}
+_ALLOWED = {name: frozenset(b"".join(kinds)) for name, kinds in _KINDS.items()}
+
+
+def read(body: bytes, required: tuple[str, ...]) -> Fields:
+    """The top-level fields of `body`; raises BadRequest for anything that is not a well-formed call."""
+    try:
+        fields = _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise BadRequest(f"The body is not a JSON object: {fault}.", code="invalid_json") from None
+    except RecursionError:
+        raise _too_deep() from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and depth(body) > MAX_DEPTH:
+        raise _too_deep()
+    for name in required:
+        if name not in fields:
+            raise BadRequest(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
+    for name, value in fields.items():
+        allowed = _ALLOWED.get(name)
+        if allowed is not None and memoryview(value)[0] not in allowed:
+            raise _wrong_type(name)
+    return fields
+
+
+def take(fields: Fields, name: str, kind: Any, default: Any) -> Any:
+    """One field decoded as `kind`; `default` when it is absent or null. Raises BadRequest when it is something else."""
+    raw = fields.get(name)
+    if raw is None:
+        return default
+    try:
+        value = msgspec.json.decode(raw, type=kind | None)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise BadRequest(f"Invalid value for '{name}': {fault}.", code="invalid_value", param=name) from None
+    return default if value is None else value
+
+
+def write(fields: Fields) -> bytes:
+    """The body that holds exactly these fields."""
+    return msgspec.json.encode(fields)
+
+
+def depth(data: bytes) -> int:
+    """How deeply arrays and objects nest in well-formed JSON, MAX_DEPTH + 1 standing for anything deeper.
+
+    Strings are dropped by cutting at the quotes that are left when escapes are gone; then one level of empty pairs
+    goes in each round. All of it runs in C: 40 KB of chat takes some 50 µs.
+    """
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(bare.split(b'"')[::2]).translate(_TO_SQUARE, _NOT_BRACKETS)
+    levels = 0
+    while brackets and levels <= MAX_DEPTH:
+        brackets = brackets.replace(b"[]", b"")
+        levels += 1
+    return levels
+
+
+def _wrong_type(name: str) -> BadRequest:
+    wanted = " or ".join(_NAMES[kind] for kind in _KINDS[name] if kind in _NAMES)
+    return BadRequest(f"Invalid type for '{name}': expected {wanted}.", code="invalid_type", param=name)
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(f"The body nests deeper than {MAX_DEPTH} levels.", code="invalid_json")

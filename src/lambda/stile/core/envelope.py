@@ -1,0 +1,25 @@
+"""OpenAI's error envelope, `{"error": {message, type, param, code}}`: written, and recognised in a provider's answer."""
+
+import msgspec
+
+MAX_QUOTED = 2000
+
+
+class _Envelope(msgspec.Struct):
+    error: dict[str, msgspec.Raw]
+
+
+def write(message: str, kind: str, code: str | None, param: str | None = None) -> bytes:
+    """The envelope as JSON."""
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def keep_or_wrap(body: bytes, status: int, label: str) -> bytes:
+    """A provider's error body as it is when it is an envelope already, else quoted in one."""
+    try:
+        if "message" in msgspec.json.decode(body, type=_Envelope).error:
+            return body
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    quoted = body[:MAX_QUOTED].decode("utf-8", "replace").strip() or "no message"
+    return write(f"{label} answered {status}: {quoted}", "upstream_error", "upstream_error")

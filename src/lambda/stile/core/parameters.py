@@ -1,0 +1,84 @@
+"""Which parameters of OpenAI's API may reach a translator, and with what values.
+
+LiteLLM takes `api_base`, `headers`, `mock_response`, `fallbacks` and dozens more as arguments beside the request's own,
+so only names that OpenAI publishes pass (openai-python 2.54: CompletionCreateParams, EmbeddingCreateParams), and
+`thinking`, which every Anthropic client of LiteLLM knows. All others are refused before anything is sent.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from stile.core.body import Fields
+from stile.errors import BadRequest
+
+CHAT = frozenset(
+    "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens"
+    " metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_options"
+    " prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream"
+    " stream_options temperature thinking tool_choice tools top_logprobs top_p user verbosity web_search_options".split()
+)
+EMBEDDINGS = frozenset({"input", "model", "dimensions", "encoding_format", "user"})
+
+# Published too, but not to be passed over in silence: a check of the content that no other provider makes.
+UNTRANSLATABLE = frozenset({"moderation"})
+
+# Hints to OpenAI's own platform, and what the gateway itself sees to.
+_LEFT_OUT = frozenset(
+    "model messages input stream stream_options encoding_format metadata prompt_cache_key prompt_cache_options"
+    " prompt_cache_retention safety_identifier store".split()
+)
+
+# OpenAI's own defaults: saying them changes nothing, and providers without the parameter would refuse it.
+_SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "presence_penalty": (0,),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "tools": ([],),
+}
+_TOOL_FIELDS = {"type", "function", "custom", "cache_control"}
+
+
+def read(fields: Fields, allowed: frozenset[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The request's parameters with `defaults` under them. Raises BadRequest for names that may not pass."""
+    unknown = sorted(fields.keys() - allowed)
+    if unknown:
+        raise BadRequest(
+            f"This model does not take {', '.join(unknown)}.", code="unsupported_parameter", param=unknown[0]
+        )
+    wanted = {name: value for name, value in defaults.items() if name in allowed and name not in _LEFT_OUT}
+    for name in fields.keys() - _LEFT_OUT:
+        value = decode(fields, name)
+        if value is not None:
+            wanted[name] = value
+    for name in wanted.keys() & _SAYS_NOTHING.keys():
+        if wanted[name] in _SAYS_NOTHING[name]:
+            del wanted[name]
+    if "tools" in wanted:
+        wanted["tools"] = _tools(wanted["tools"])
+    return wanted
+
+
+def decode(fields: Fields, name: str) -> Any:
+    """One field's value; None when it is absent."""
+    raw = fields.get(name)
+    try:
+        return None if raw is None else msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise BadRequest(f"Invalid value for '{name}': {fault}.", code="invalid_value", param=name) from None
+
+
+def _tools(tools: Any) -> list[dict[str, Any]]:
+    """OpenAI's two kinds of tools alone: others are how LiteLLM and some providers are told to call servers."""
+    if not isinstance(tools, list):
+        raise BadRequest("'tools' must be an array.", code="invalid_type", param="tools")
+    for tool in tools:
+        if not isinstance(tool, dict) or tool.get("type") not in ("function", "custom"):
+            raise BadRequest("Tools of this model must be of type 'function'.", code="unsupported_tool", param="tools")
+    return [{name: value for name, value in tool.items() if name in _TOOL_FIELDS} for tool in tools]

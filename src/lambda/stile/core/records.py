@@ -1,0 +1,103 @@
+"""What a directory keeps of users and keys, and what the gateway knows of a caller.
+
+An entry's attributes are strings of at most 2,048 bytes, sealed (see keys.py): `role`, `policy`, and one record per key
+slot, `api_key_01` to `api_key_20`. Times are whole seconds since 1970, UTC.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+MAX_ATTRIBUTE_BYTES = 2048
+
+Role = Literal["admin", "member"]
+Status = Literal["active", "suspended", "revoked"]
+Scope = Literal["inference", "mcp", "keys", "admin"]
+MEMBER_SCOPES: tuple[Scope, ...] = ("inference", "mcp", "keys")
+ADMIN_SCOPES: tuple[Scope, ...] = (*MEMBER_SCOPES, "admin")
+
+
+def slot_attribute(slot: int) -> str:
+    """The attribute that holds the record of key slot 1 to 20."""
+    return f"api_key_{slot:02d}"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One user as a directory stores it. `attributes` holds only those that are set."""
+
+    user_id: str
+    email: str
+    enabled: bool
+    attributes: Mapping[str, str]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some users, and where the next ones begin (None: there are no more)."""
+
+    entries: Sequence[Entry]
+    next_cursor: str | None
+
+
+class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True, rename={"digest": "h", "until": "u"}):
+    """One secret of a key: its HMAC in hex and, for one that was rotated away, when it ends."""
+
+    digest: str
+    until: int | None = None
+
+
+class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One API key. `models` are names or patterns that end in `*`; None allows what the user's policy allows."""
+
+    id: str
+    hashes: tuple[SecretHash, ...]
+    name: str
+    created: int
+    status: Status = "active"
+    expires: int | None = None
+    scopes: tuple[Scope, ...] = MEMBER_SCOPES
+    models: tuple[str, ...] | None = None
+    limits: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+    def accepts(self, digest: str, now: float) -> bool:
+        """Whether one of the key's living secrets has this digest. Every hash is compared, in constant time."""
+        found = False
+        for kept in self.hashes:
+            found |= hmac.compare_digest(kept.digest, digest) and (kept.until is None or now < kept.until)
+        return found
+
+
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the whole user may do, whichever key is used."""
+
+    models: tuple[str, ...] | None = None
+    limits: dict[str, Any] = {}
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who is calling, after the key was checked."""
+
+    user_id: str
+    key_id: str
+    role: Role
+    scopes: frozenset[Scope]
+    key_models: tuple[str, ...] | None = None
+    user_models: tuple[str, ...] | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether both the key and its user's policy allow the model."""
+        return _listed(model, self.key_models) and _listed(model, self.user_models)
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin" and "admin" in self.scopes
+
+
+def _listed(model: str, patterns: tuple[str, ...] | None) -> bool:
+    if patterns is None:
+        return True
+    return any(
+        model == pattern or (pattern.endswith("*") and model.startswith(pattern[:-1])) for pattern in patterns
+    )

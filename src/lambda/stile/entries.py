@@ -1,0 +1,53 @@
+"""What a directory entry says, once its seals were checked; a wrong seal counts as absent and is logged as tampering."""
+
+import logging
+from typing import TypeVar
+
+import msgspec
+
+from stile.core.keys import SLOTS, Pepper
+from stile.core.records import Entry, KeyRecord, Policy, Role, slot_attribute
+
+ROLE, POLICY = "role", "policy"
+
+T = TypeVar("T")
+
+_log = logging.getLogger("stile.tampering")
+
+
+class Entries:
+    """Reads and writes the sealed attributes of users, with this deployment's pepper."""
+
+    def __init__(self, pepper: Pepper) -> None:
+        self._pepper = pepper
+
+    def role(self, entry: Entry) -> Role | None:
+        """The user's role; without one a user has no right at all."""
+        return self._read(entry, ROLE, Role)
+
+    def policy(self, entry: Entry) -> Policy:
+        """The user's policy; without one the keys alone decide."""
+        return self._read(entry, POLICY, Policy) or Policy()
+
+    def key(self, entry: Entry, slot: int) -> KeyRecord | None:
+        """The key in a slot."""
+        return self._read(entry, slot_attribute(slot), KeyRecord)
+
+    def keys(self, entry: Entry) -> dict[int, KeyRecord]:
+        """All keys of a user, by slot."""
+        found = {slot: self.key(entry, slot) for slot in range(1, SLOTS + 1)}
+        return {slot: record for slot, record in found.items() if record is not None}
+
+    def write(self, user_id: str, attribute: str, value: object) -> str:
+        """`value` as it is stored: compact JSON and its seal."""
+        return self._pepper.seal(user_id, attribute, msgspec.json.encode(value).decode())
+
+    def _read(self, entry: Entry, attribute: str, kind: type[T]) -> T | None:
+        sealed = entry.attributes.get(attribute)
+        if not sealed:
+            return None
+        value = self._pepper.unseal(entry.user_id, attribute, sealed)
+        if value is None:
+            _log.error("tampering: %s of user %s has a wrong seal and counts as absent", attribute, entry.user_id)
+            return None
+        return msgspec.json.decode(value, type=kind)

@@ -1,0 +1,1 @@
+"""Hosts run any ASGI app and know nothing of the gateway."""

@@ -1,0 +1,54 @@
+"""Serves any ASGI app on one machine, on a socket that is bound already, until it is told to stop."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvicorn
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run `main` on uvloop where there is one."""
+    if sys.platform == "win32":
+        asyncio.run(main)
+        return
+    import uvloop  # noqa: PLC0415 (it does not exist on Windows)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; raises OSError when it is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+async def serve(app: Callable[..., Any], bound: socket.socket, *, drain_seconds: float) -> None:
+    """Serve until SIGINT or SIGTERM; calls in flight then have `drain_seconds` to end, and a second signal ends them."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=int(drain_seconds),
+    )
+    # uvicorn raises the signals again once it has stopped; a stop that was asked for is not a failure.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        await uvicorn.Server(config).serve(sockets=[bound])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

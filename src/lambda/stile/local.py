@@ -1,0 +1,163 @@
+"""The story of a gateway on one machine: the first start makes an admin and a key, and says how to use it.
+
+The banner is plain text on standard output, out before the first request is answered. The key stands in it on the
+first start only; `key` makes another one for whoever can write the state's folder.
+"""
+
+import asyncio
+import itertools
+import socket
+import sys
+from collections.abc import Mapping
+
+from stile import __version__, build, settings
+from stile.build import Gateway
+from stile.catalog import Catalog
+from stile.core.records import ADMIN_SCOPES
+from stile.errors import BadRequest, ConfigError, DirectoryUnavailable, StateError
+from stile.hosts import local_host
+from stile.keyring import Keyring
+from stile.modelfile import ModelFile
+from stile.ports import Directory
+from stile.settings import Settings
+from stile.telemetry import Telemetry
+
+# Long enough for a list from this machine; the others are shown when they come.
+LISTS_GRACE_SECONDS = 0.5
+_ASK = '{"model":"echo","messages":[{"role":"user","content":"Hello"}]}'
+_USAGE = """usage: app.py [key]
+
+  (nothing)  serve; the first start prints an admin key
+  key        print a new admin key"""
+
+
+def main(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Serve, or make a key; answers the exit code. Every failure is told in one line a fault."""
+    if arguments not in ([], ["key"]):
+        _tell(_USAGE)
+        return 2
+    try:
+        known = settings.read(environment)
+        if arguments == ["key"]:
+            local_host.run(_print_key(known))
+        else:
+            _serve(known, environment)
+    except ConfigError as error:
+        for fault in error.faults:
+            _tell(f"stile: {fault}")
+        return 1
+    except (StateError, DirectoryUnavailable) as error:
+        _tell(f"stile: {error}")
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _serve(known: Settings, environment: Mapping[str, str]) -> None:
+    models = build.read_models(known, environment)
+    try:
+        telemetry = Telemetry(known.log_file)
+    except OSError as fault:
+        raise ConfigError([f"STILE_LOG_FILE: {known.log_file} cannot be written ({fault.strerror})"]) from None
+    try:
+        bound = local_host.bind(known.host, known.port)
+    except OSError as fault:
+        raise ConfigError([f"cannot listen on {known.host}:{known.port} ({fault.strerror}); set STILE_PORT"]) from None
+    with bound:
+        telemetry.capture_logging()
+        local_host.run(_run(known, models, environment, telemetry, bound))
+    telemetry.close()
+
+
+async def _run(
+    known: Settings,
+    models: ModelFile | None,
+    environment: Mapping[str, str],
+    telemetry: Telemetry,
+    bound: socket.socket,
+) -> None:
+    async with build.gateway(known, models, environment, telemetry) as gateway:
+        lists = gateway.catalog.refresh()
+        key = await _first_key(gateway)
+        await asyncio.wait({lists}, timeout=LISTS_GRACE_SECONDS)
+        shown = gateway.catalog.found()
+        _say(_banner(_address(bound), key, gateway.catalog, models))
+        lists.add_done_callback(lambda _: _show_late(shown, gateway.catalog))
+        await local_host.serve(gateway.app, bound, drain_seconds=known.drain_seconds)
+
+
+async def _print_key(known: Settings) -> None:
+    directory, pepper = build.open_state(known.home)
+    try:
+        _say(await _admin_key(directory, Keyring(directory, pepper)))
+    finally:
+        await directory.close()
+
+
+async def _first_key(gateway: Gateway) -> str | None:
+    """A key for the first admin, when there is nobody yet."""
+    if (await gateway.directory.list(limit=1)).entries:
+        return None
+    return await _admin_key(gateway.directory, gateway.keyring)
+
+
+async def _admin_key(directory: Directory, keyring: Keyring) -> str:
+    """A new key for the machine's own admin; when all slots of one are taken, the next one is used."""
+    for number in itertools.count(1):
+        email = f"admin{number if number > 1 else ''}@localhost"
+        admin = await directory.find(email)
+        if admin is not None and not admin.attributes:  # a first start that was cut off half way
+            await directory.delete(admin.user_id)
+            admin = None
+        if admin is None:
+            admin = await keyring.create_user(email, "admin")
+        try:
+            return (await keyring.create_key(admin.user_id, "made on this machine", scopes=ADMIN_SCOPES)).plaintext
+        except BadRequest as full:
+            if full.code != "too_many_keys":
+                raise
+    raise AssertionError("itertools.count never ends")
+
+
+def _banner(address: str, key: str | None, catalog: Catalog, models: ModelFile | None) -> str:
+    lines = [f"Stile {__version__}", "", f"  Base URL  {address}/v1"]
+    if key:
+        lines.append(f"  API key   {key}")
+        lines.append("            It is shown only now. For another one: make key")
+    else:
+        lines.append("  API key   one that you have, or a new one: make key")
+    lines.append(f"  Models    {', '.join(catalog.routes.names)}")
+    lines.extend(f"            {_counted(name, number)}" for name, number in catalog.found().items())
+    lines.extend(f"  Note      {warning}" for warning in (models.warnings if models else ()))
+    curl = (
+        f"curl {address}/v1/chat/completions -H 'Authorization: Bearer {key or 'YOUR_KEY'}'"
+        f" -H 'Content-Type: application/json' -d '{_ASK}'"
+    )
+    return "\n".join([*lines, "", "  A first call:", "", curl, ""])
+
+
+def _show_late(shown: Mapping[str, int | None], catalog: Catalog) -> None:
+    for name, number in catalog.found().items():
+        if number is not None and shown.get(name) is None:
+            _say(f"Found: {_counted(name, number)}")
+
+
+def _counted(name: str, number: int | None) -> str:
+    if number is None:
+        return f"{name}: any of its models, as {name}/… (its list has not come)"
+    return f"{name}: {number} model{'' if number == 1 else 's'}, as {name}/…"
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 (the banner is what this file is for)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,87 @@
+"""What the gateway needs from the world outside, named for the need. Adapters implement these; nothing here connects."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from stile.core.body import Fields
+from stile.core.records import Entry, Page
+from stile.core.routes import Target
+
+Headers = Sequence[tuple[str, str]]
+Operation = Literal["chat", "embeddings"]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One attribute's change: written only while it still holds `before`. None stands for absent."""
+
+    before: str | None
+    after: str | None
+
+
+class Directory(Protocol):
+    """Users and what is recorded of them: the source of truth for who may call.
+
+    Any method may raise DirectoryUnavailable. Reads are always fresh.
+    """
+
+    async def get(self, user_id: str) -> Entry | None:
+        """One user with all attributes."""
+
+    async def find(self, email: str) -> Entry | None:
+        """The user with this e-mail address, whatever its letter case."""
+
+    async def list(self, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """Users in a stable order."""
+
+    async def create(self, email: str) -> Entry:
+        """A new, enabled user without attributes. Raises EmailTaken."""
+
+    async def write(self, user_id: str, changes: Mapping[str, Change]) -> None:
+        """Apply all changes or none. Raises Conflict when one `before` no longer holds, UnknownUser, ValueTooLarge."""
+
+    async def enable(self, user_id: str, *, enabled: bool) -> None:
+        """Let a user in, or keep all of the user's keys out. Raises UnknownUser."""
+
+    async def delete(self, user_id: str) -> None:
+        """Forget a user and every key. Raises UnknownUser."""
+
+    async def check(self) -> None:
+        """Raises DirectoryUnavailable when it cannot be read now."""
+
+    async def close(self) -> None:
+        """Let go of what is held."""
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True):
+    """A model call for one target. `fields` are the body's top-level fields, checked; `headers` may go up as they are."""
+
+    operation: Operation
+    target: Target
+    fields: Fields
+    stream: bool
+    headers: Headers = ()
+
+
+class UpstreamAnswer(msgspec.Struct, frozen=True):
+    """Status, headers that may come down, and the body: bytes, or server-sent events as they arrive.
+
+    A body that streams raises UpstreamFailed or UpstreamTimeout when it breaks off, and must be closed (`aclose`) by
+    whoever stops reading early: that ends the call upstream. A status of 400 or above always comes with bytes that are
+    an error envelope.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes | AsyncGenerator[bytes, None]
+
+
+class Upstream(Protocol):
+    """A way to models: by relay, by translation, or none at all."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """Make the call. Raises UpstreamFailed, UpstreamTimeout, or BadRequest for what the target cannot take."""
+
+    async def close(self) -> None:
+        """Close connections."""

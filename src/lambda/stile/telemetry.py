@@ -1,0 +1,148 @@
+"""One JSON line per call, and the program's own log lines in the same form.
+
+Nothing that is not a declared field of CallRecord can be logged of a call: no header, no body, no key has a field here.
+Free text (warnings, traces) passes a filter that blots out anything shaped like a key.
+"""
+
+import logging
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+_KEY_SHAPED = re.compile(r"(sk-[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}")
+MAX_SHOWN = 512
+_LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
+
+
+class CallRecord(msgspec.Struct):
+    """What is known of one call when it has ended. Times in milliseconds from its first byte in."""
+
+    request_id: str
+    method: str
+    path: str
+    started: float
+    user_id: str | None = None
+    key_id: str | None = None
+    model: str | None = None
+    target: str | None = None
+    status: int = 0
+    stream: bool = False
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    usage_estimated: bool = False
+    ttfb_ms: float | None = None
+    bytes_out: int = 0
+    error: str | None = None
+
+
+class _CallLine(msgspec.Struct, omit_defaults=False):
+    time: str
+    event: str
+    request_id: str
+    method: str
+    path: str | None
+    user_id: str | None
+    key_id: str | None
+    model: str | None
+    target: str | None
+    status: int
+    stream: bool
+    input_tokens: int | None
+    output_tokens: int | None
+    usage_estimated: bool
+    ttfb_ms: float | None
+    total_ms: float
+    bytes_out: int
+    error: str | None
+
+
+class Telemetry:
+    """Writes lines to `path`, or to standard output."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._out: BinaryIO = path.open("ab", buffering=0) if path else sys.stdout.buffer
+        self._encoder = msgspec.json.Encoder()
+        self._second = 0
+        self._second_text = ""
+
+    def call(self, record: CallRecord) -> None:
+        """Write one call's line."""
+        now = time.perf_counter()
+        line = _CallLine(
+            self._now(),
+            "call",
+            record.request_id,
+            record.method,
+            _shown(record.path),
+            record.user_id,
+            record.key_id,
+            _shown(record.model),
+            _shown(record.target),
+            record.status,
+            record.stream,
+            record.input_tokens,
+            record.output_tokens,
+            record.usage_estimated,
+            record.ttfb_ms,
+            round((now - record.started) * 1000, 2),
+            record.bytes_out,
+            record.error,
+        )
+        self._write(self._encoder.encode(line))
+
+    def capture_logging(self) -> None:
+        """Send what the program and its libraries log, from warnings up, to the same place."""
+        root = logging.getLogger()
+        root.handlers = [_Handler(self)]
+        root.setLevel(logging.WARNING)
+        logging.captureWarnings(capture=True)
+
+    def text(self, level: str, logger: str, message: str, trace: str | None = None) -> None:
+        """Write one line of free text, with anything shaped like a key blotted out."""
+        line = {"time": self._now(), "event": "log", "level": level, "logger": logger, "message": redact(message)}
+        if trace:
+            line["trace"] = redact(trace)
+        self._write(self._encoder.encode(line))
+
+    def close(self) -> None:
+        if self._out is not sys.stdout.buffer:
+            self._out.close()
+
+    def _write(self, line: bytes) -> None:
+        self._out.write(line + b"\n")
+        self._out.flush()
+
+    def _now(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = second
+        return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
+
+
+def _shown(text: str | None) -> str | None:
+    """What a caller chose (a path, a model's name), bounded and without a key that was put in the wrong place."""
+    return text if text is None or (len(text) <= MAX_SHOWN and "sk-" not in text) else redact(text[:MAX_SHOWN])
+
+
+def redact(text: str) -> str:
+    """`text` without anything shaped like an API key, whosever it is."""
+    return _KEY_SHAPED.sub(r"\1***", text)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, telemetry: Telemetry) -> None:
+        super().__init__()
+        self._telemetry = telemetry
+        self._traces = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        trace = self._traces.formatException(record.exc_info) if record.exc_info else None
+        level = _LEVELS.get(record.levelname, "info")
+        self._telemetry.text(level, record.name, record.getMessage(), trace)

@@ -1,0 +1,83 @@
+"""What all tests share: one scripted provider and one gateway a worker, and the search of all output for key material."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import leaks, program
+from tests.mocks import openai as mock
+from tests.program import Program
+
+MODELS = (
+    "ok split gated slow never-ending reset-before reset-in-head reset-mid short refuses-usage groq mistral tool-call"
+    " 429 500 401 redirect"
+).split()
+
+_reported: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        os.environ[leaks.FOLDER] = tempfile.mkdtemp(prefix="stile-tests-")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    shown = [report.longreprtext, *(content for _, content in report.sections)]
+    _reported.extend(f"{report.nodeid}: {leak}" for text in shown for leak in leaks.find(text))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Once, when all workers are done: no output of the whole run may hold key material."""
+    if hasattr(session.config, "workerinput"):
+        return
+    found = [*_reported, *leaks.in_folder(leaks.folder())]
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if reporter is not None:
+            reporter.write_line("\nKEY MATERIAL IN THE OUTPUT OF THIS RUN:\n" + "\n".join(found), red=True)
+        return
+    shutil.rmtree(leaks.folder())
+
+
+@pytest.fixture(scope="session")
+def output() -> Iterator[Path]:
+    """A folder of this worker's own, searched for key material at the end."""
+    yield Path(tempfile.mkdtemp(dir=leaks.folder()))
+
+
+@pytest.fixture
+def folder(output: Path) -> Path:
+    """A folder for one test, below the one that is searched."""
+    return Path(tempfile.mkdtemp(dir=output))
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[mock.Upstream]:
+    with mock.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway(output: Path, upstream: mock.Upstream) -> Iterator[Program]:
+    """A gateway whose model file names every script of the provider, and a few places where nobody is."""
+    config = output / "config.yaml"
+    config.write_text(model_file(upstream))
+    with program.running(output / "gateway", STILE_CONFIG=str(config), STILE_TIMEOUT_SECONDS="20") as running:
+        yield running
+
+
+def model_file(upstream: mock.Upstream) -> str:
+    entries = [
+        f"  - model_name: {name}\n    litellm_params:\n      model: openai/{name}\n      api_base: {upstream.base}\n"
+        f"      api_key: {leaks.PROVIDER_KEY}\n"
+        for name in MODELS
+    ]
+    entries.append(
+        "  - model_name: nowhere\n    litellm_params: {model: openai/x, api_base: http://127.0.0.1:9/v1, api_key: x}\n"
+    )
+    return "model_list:\n" + "".join(entries)

@@ -1,0 +1,45 @@
+"""Model names and their targets."""
+
+import pytest
+
+from stile.core import providers, routes
+from stile.core.routes import Routes, Target
+
+
+def target(model: str) -> Target:
+    return Target(label=f"p/{model}", provider="p", model=model, via="relay")
+
+
+def test_exact_names_come_before_patterns_and_longer_patterns_before_shorter() -> None:
+    table = Routes({"a/*": [target("*")], "a/b/*": [target("deep-*")], "a/x": [target("exact")]})
+    assert [found.model for found in table.find("a/x")] == ["exact"]
+    assert [found.model for found in table.find("a/b/c")] == ["deep-c"]
+    assert [found.label for found in table.find("a/z")] == ["p/z"]
+    assert not table.find("a/")
+    assert not table.find("b")
+    assert list(table.names) == ["a/x"]
+
+
+def test_a_choice_takes_each_target() -> None:
+    targets = [target("1"), target("2")]
+    assert [routes.choose(targets, chance).model for chance in (0.0, 0.49, 0.5, 0.999)] == ["1", "1", "2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("openai/gpt-4o", ("openai", "gpt-4o")),
+        ("ollama_chat/llama3.2", ("ollama", "llama3.2")),
+        ("openrouter/meta/llama", ("openrouter", "meta/llama")),
+        ("gpt-4o", ("openai", "gpt-4o")),
+        ("claude-sonnet-5", ("anthropic", "claude-sonnet-5")),
+        ("something", (None, "something")),
+    ],
+)
+def test_names_tell_their_provider(model: str, expected: tuple[str | None, str]) -> None:
+    assert providers.split_model(model) == expected
+
+
+@pytest.mark.parametrize("base", ["https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/"])
+def test_azure_is_reached_at_its_v1_api(base: str) -> None:
+    assert providers.azure_v1(base) == "https://r.openai.azure.com/openai/v1"

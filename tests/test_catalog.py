@@ -1,0 +1,67 @@
+"""Providers found in the environment."""
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from stile import catalog
+from stile.catalog import Catalog
+
+NOBODY = "127.0.0.1:9"
+
+
+def names(environment: Mapping[str, str]) -> list[str]:
+    return [source.name for source in catalog.find_sources(environment)]
+
+
+def test_credentials_in_the_environment_are_found() -> None:
+    assert names({}) == ["ollama"]
+    found = names(
+        {"OPENAI_API_KEY": "a", "ANTHROPIC_API_KEY": "b", "GROQ_API_KEY": "c", "AWS_ACCESS_KEY_ID": "d", "AWS_REGION": "e"}
+    )
+    assert found == ["openai", "groq", "anthropic", "bedrock", "ollama"]
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("gpu", "http://gpu:11434"),
+        ("gpu:8080", "http://gpu:8080"),
+        ("http://gpu:8080/", "http://gpu:8080"),
+        ("https://ollama.example.com", "https://ollama.example.com:443"),
+        ("[::1]:11434", "http://[::1]:11434"),
+        ("[::1]", "http://[::1]:11434"),
+    ],
+)
+def test_ollama_is_where_its_own_variable_says(host: str, address: str) -> None:
+    assert catalog.ollama_address(host) == address
+
+
+def test_lists_come_in_the_background_and_a_missing_one_fails_nothing() -> None:
+    async def lists(url: str, headers: Mapping[str, str]) -> list[str] | None:
+        assert headers
+        return ["gpt-4o"] if "api.openai.com" in url else None
+
+    async def story() -> None:
+        served = Catalog({}, catalog.find_sources({"OPENAI_API_KEY": "a", "GROQ_API_KEY": "b"})[:2], lists)
+        assert served.found() == {"openai": None, "groq": None}
+        assert [model.id for model in served.models()] == ["echo"]
+        await served.refresh()
+        assert served.found() == {"openai": 1, "groq": None}
+        assert [model.id for model in served.models()] == ["echo", "openai/gpt-4o"]
+        assert served.routes.find("openai/not-listed")[0].model == "not-listed"
+        await served.close()
+
+    asyncio.run(story())
+
+
+def test_an_entry_named_echo_replaces_it() -> None:
+    async def lists(url: str, headers: Mapping[str, str]) -> list[str] | None:
+        raise AssertionError((url, headers))
+
+    target = catalog.find_sources({"OPENAI_API_KEY": "a"})[0].target
+    assert target is not None
+    assert Catalog({"echo": [target]}, [], lists).routes.find("echo")[0].provider == "openai"

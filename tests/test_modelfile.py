@@ -1,0 +1,136 @@
+"""LiteLLM's config.yaml dialect."""
+
+from pathlib import Path
+
+import pytest
+
+from stile import modelfile
+from stile.core.routes import Target
+from stile.errors import ConfigError
+
+ENVIRONMENT = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "MY_KEY": "mine"}
+
+
+def load(tmp_path: Path, text: str) -> modelfile.ModelFile:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return modelfile.load(path, ENVIRONMENT)
+
+
+def faults(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, text)
+    return [fault.removeprefix(str(tmp_path / "config.yaml")) for fault in refused.value.faults]
+
+
+def one(tmp_path: Path, params: str, info: str = "{}") -> Target:
+    text = f"model_list:\n  - model_name: m\n    litellm_params: {params}\n    model_info: {info}\n"
+    return load(tmp_path, text).table["m"][0]
+
+
+def key_of(target: Target) -> str | None:
+    return target.api_key.reveal() if target.api_key else None
+
+
+def test_a_provider_of_openais_dialect_is_relayed(tmp_path: Path) -> None:
+    target = one(tmp_path, "{model: openai/gpt-4o, api_key: os.environ/MY_KEY}")
+    assert (target.via, target.model, target.label) == ("relay", "gpt-4o", "openai/gpt-4o")
+    assert target.api_base == "https://api.openai.com/v1"
+    assert key_of(target) == "mine"
+    assert target.stream_usage is True
+    assert "mine" not in repr(target)
+
+
+def test_a_key_from_the_environment_goes_to_the_providers_own_address_only(tmp_path: Path) -> None:
+    assert key_of(one(tmp_path, "{model: openai/gpt-4o}")) == "sk-openai"
+    assert key_of(one(tmp_path, "{model: openai/m, api_base: http://127.0.0.1:8000/v1}")) is None
+
+
+def test_other_providers_are_translated(tmp_path: Path) -> None:
+    target = one(tmp_path, "{model: bedrock/anthropic.claude-sonnet-5, aws_region_name: eu-west-1}")
+    assert (target.via, target.provider, target.model) == ("litellm", "bedrock", "anthropic.claude-sonnet-5")
+    assert target.options == {"aws_region_name": "eu-west-1"}
+
+
+def test_azure_sends_its_key_in_its_own_header(tmp_path: Path) -> None:
+    target = one(tmp_path, "{model: azure/dep, api_base: 'https://r.openai.azure.com', api_key: k}")
+    assert (target.api_base, target.key_header) == ("https://r.openai.azure.com/openai/v1", "api-key")
+
+
+@pytest.mark.parametrize(("said", "expected"), [("{}", None), ("{stream_usage: always}", True), ("{stream_usage: never}", False)])
+def test_whether_usage_is_asked_of_an_unknown_server_can_be_said(tmp_path: Path, said: str, expected: bool | None) -> None:
+    assert one(tmp_path, "{model: openai/m, api_base: 'http://h/v1'}", said).stream_usage is expected
+
+
+def test_request_parameters_become_defaults(tmp_path: Path) -> None:
+    assert one(tmp_path, "{model: openai/m, temperature: 0.2}").defaults == {"temperature": 0.2}
+
+
+def test_several_entries_of_one_name_are_all_targets(tmp_path: Path) -> None:
+    text = "model_list:\n" + "  - {model_name: m, litellm_params: {model: openai/a}}\n" * 2
+    assert len(load(tmp_path, text).table["m"]) == 2
+
+
+def test_what_has_no_effect_is_named_in_a_warning(tmp_path: Path) -> None:
+    text = (
+        "model_list:\n  - model_name: m\n    litellm_params: {model: openai/a, rpm: 5}\n"
+        "router_settings: {num_retries: 2}\n"
+    )
+    warnings = [warning.removeprefix(str(tmp_path / "config.yaml")) for warning in load(tmp_path, text).warnings]
+    assert sorted(warnings) == [
+        ":3: litellm_params.rpm has no effect here yet",
+        ":4: router_settings has no effect here yet",
+    ]
+
+
+def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
+    text = """model_list:
+  - model_name: a
+    litellm_params:
+      model: openai/x
+      api_bse: http://h
+  - litellm_params: {model: openai/y}
+  - model_name: c
+  - model_name: d
+    litellm_params: {model: unknown}
+  - model_name: e
+    litellm_params: {model: openai/x, api_key: os.environ/NOT_SET}
+  - model_name: f
+    litellm_params: {model: openai/x, api_base: ftp://h}
+  - model_name: g
+    litellm_params: {model: hosted_vllm/x}
+  - model_name: h
+    litellm_params: {model: openai/x}
+    model_info: {stream_usage: sometimes}
+modle_list: []
+"""
+    assert faults(tmp_path, text) == [
+        ":19: modle_list: unknown field; did you mean model_list?",
+        ":5: api_bse: unknown field; did you mean api_base?",
+        ":6: model_name is missing or not a text",
+        ":7: litellm_params is missing",
+        ":9: model 'unknown' names no provider; write provider/model, as in openai/unknown",
+        ":11: the environment variable NOT_SET is not set",
+        ":13: api_base must begin with http:// or https://, not 'ftp://h'",
+        ":15: api_base is missing: hosted_vllm has no address of its own",
+        ":17: model_info.stream_usage must be always or never, not 'sometimes'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", ": the file is empty; it needs a model_list"),
+        ("- a\n", ":1: the file must be a mapping of names to values"),
+        ("model_list: 5\n", ":1: model_list must be a list"),
+        ("model_list:\n  - [\n", ":3: not YAML"),
+        ("a: !!python/object:os.system x\n", ":1: a: unknown field"),
+    ],
+)
+def test_a_file_of_the_wrong_shape_is_told_so(tmp_path: Path, text: str, fault: str) -> None:
+    assert faults(tmp_path, text)[0].startswith(fault)
+
+
+def test_a_file_that_cannot_be_read_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        modelfile.load(tmp_path / "none.yaml", {})
