@@ -1,4 +1,4 @@
-"""What all tests share: one scripted provider and one gateway a worker, and the search of all output for key material."""
+"""What all tests share: a scripted provider and a gateway for each worker, and the search of all output for keys."""
 
 import os
 import shutil
@@ -7,15 +7,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests import leaks, program
 from tests.mocks import openai as mock
 from tests.program import Program
 
-MODELS = (
-    "ok split gated slow never-ending reset-before reset-in-head reset-mid short refuses-usage groq mistral tool-call"
-    " 429 500 401 redirect"
-).split()
+MODELS = [
+    "ok",
+    "split",
+    "gated",
+    "slow",
+    "never-ending",
+    "reset-before",
+    "reset-in-head",
+    "reset-mid",
+    "short",
+    "refuses-usage",
+    "groq",
+    "mistral",
+    "tool-call",
+    "429",
+    "500",
+    "401",
+    "redirect",
+]
 
 _reported: list[str] = []
 
@@ -45,9 +59,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def output() -> Iterator[Path]:
+def output() -> Path:
     """A folder of this worker's own, searched for key material at the end."""
-    yield Path(tempfile.mkdtemp(dir=leaks.folder()))
+    return Path(tempfile.mkdtemp(dir=leaks.folder()))
 
 
 @pytest.fixture

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 APP = Path(__file__).parent.parent / "src" / "lambda" / "app.py"
 WAIT = 30
+
+T = TypeVar("T")
 
 KEY = re.compile(r"sk-stile-[0-9a-f]{48}-[0-9A-Za-z]{59}")
 _BASE = re.compile(r"Base URL  (http://\S+)/v1")
@@ -84,7 +86,7 @@ class Program:
         return self.process.wait(WAIT)
 
 
-def wait_for(look: Any, what: str) -> Any:
+def wait_for(look: Callable[[], T | None], what: str) -> T:
     """The first true answer of `look`; fails after WAIT seconds."""
     until = time.monotonic() + WAIT
     while time.monotonic() < until:
@@ -97,7 +99,9 @@ def wait_for(look: Any, what: str) -> Any:
 
 def environment(home: Path, **settings: str) -> dict[str, str]:
     """A clean environment: nothing of this machine's credentials."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ
+    }
     # Nobody listens on port 9 (discard), so that an Ollama of this machine is not found.
     return {**kept, "STILE_HOME": str(home), "STILE_PORT": "0", "OLLAMA_HOST": "127.0.0.1:9", **settings}
 
@@ -130,7 +134,7 @@ def start(folder: Path, home: Path, **settings: str) -> Program:
             return None
 
     try:
-        program: Program = wait_for(healthy, "the gateway to answer")
+        program = wait_for(healthy, "the gateway to answer")
     except BaseException:
         process.kill()
         process.wait()
@@ -139,9 +143,9 @@ def start(folder: Path, home: Path, **settings: str) -> Program:
 
 
 @contextlib.contextmanager
-def running(folder: Path, home: Path | None = None, **settings: str) -> Iterator[Program]:
+def running(folder: Path, **settings: str) -> Iterator[Program]:
     """A gateway that runs until the block ends; what it wrote to standard error must be nothing."""
-    program = start(folder, home or folder / "home", **settings)
+    program = start(folder, folder / "home", **settings)
     try:
         yield program
     finally:

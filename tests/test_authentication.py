@@ -41,12 +41,8 @@ class World:
     def __init__(self, path: Path) -> None:
         self.now = 1_000_000.0
         self.directory = CountingDirectory(path)
-        self.authenticator = Authenticator(
-            self.directory, PEPPER, cache_seconds=CACHE_SECONDS, clock=lambda: self.now
-        )
-        self.keyring = Keyring(
-            self.directory, PEPPER, forget=self.authenticator.forget, clock=lambda: self.now
-        )
+        self.authenticator = Authenticator(self.directory, PEPPER, cache_seconds=CACHE_SECONDS, clock=lambda: self.now)
+        self.keyring = Keyring(self.directory, PEPPER, forget=self.authenticator.forget, clock=lambda: self.now)
         # Another instance changes keys without telling this one.
         self.elsewhere = Keyring(self.directory, PEPPER, clock=lambda: self.now)
         self.user_id = ""

@@ -18,7 +18,13 @@ def names(environment: Mapping[str, str]) -> list[str]:
 def test_credentials_in_the_environment_are_found() -> None:
     assert names({}) == ["ollama"]
     found = names(
-        {"OPENAI_API_KEY": "a", "ANTHROPIC_API_KEY": "b", "GROQ_API_KEY": "c", "AWS_ACCESS_KEY_ID": "d", "AWS_REGION": "e"}
+        {
+            "OPENAI_API_KEY": "a",
+            "ANTHROPIC_API_KEY": "b",
+            "GROQ_API_KEY": "c",
+            "AWS_ACCESS_KEY_ID": "d",
+            "AWS_REGION": "e",
+        }
     )
     assert found == ["openai", "groq", "anthropic", "bedrock", "ollama"]
 

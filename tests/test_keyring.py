@@ -76,7 +76,8 @@ def test_a_revoked_key_stays_revoked(tmp_path: Path) -> None:
 
 
 def test_a_revoke_that_races_other_changes_ends_revoked(tmp_path: Path) -> None:
-    async def story(keyring: Keyring, _: SQLiteDirectory) -> None:
+    async def story(keyring: Keyring, directory: SQLiteDirectory) -> None:
+        assert (await directory.list()).entries == []
         user = await keyring.create_user("one@example.com", "member")
         for _ in range(10):
             made = await keyring.create_key(user.user_id, "k")

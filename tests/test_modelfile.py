@@ -57,8 +57,12 @@ def test_azure_sends_its_key_in_its_own_header(tmp_path: Path) -> None:
     assert (target.api_base, target.key_header) == ("https://r.openai.azure.com/openai/v1", "api-key")
 
 
-@pytest.mark.parametrize(("said", "expected"), [("{}", None), ("{stream_usage: always}", True), ("{stream_usage: never}", False)])
-def test_whether_usage_is_asked_of_an_unknown_server_can_be_said(tmp_path: Path, said: str, expected: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("said", "expected"), [("{}", None), ("{stream_usage: always}", True), ("{stream_usage: never}", False)]
+)
+def test_whether_usage_is_asked_of_an_unknown_server_can_be_said(
+    tmp_path: Path, said: str, expected: bool | None
+) -> None:
     assert one(tmp_path, "{model: openai/m, api_base: 'http://h/v1'}", said).stream_usage is expected
 
 
@@ -81,6 +85,12 @@ def test_what_has_no_effect_is_named_in_a_warning(tmp_path: Path) -> None:
         ":3: litellm_params.rpm has no effect here yet",
         ":4: router_settings has no effect here yet",
     ]
+
+
+def test_unknown_fields_are_named_and_stop_nothing_unless_they_look_misspelt(tmp_path: Path) -> None:
+    text = "model_list:\n  - {model_name: m, litellm_params: {model: openai/a, zzz: 1}}\n"
+    assert load(tmp_path, text).warnings[0].endswith(":2: zzz: unknown field, without effect here")
+    assert len(faults(tmp_path, text.replace("model: openai/a", "model: none"))) == 2
 
 
 def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
@@ -124,7 +134,7 @@ modle_list: []
         ("- a\n", ":1: the file must be a mapping of names to values"),
         ("model_list: 5\n", ":1: model_list must be a list"),
         ("model_list:\n  - [\n", ":3: not YAML"),
-        ("a: !!python/object:os.system x\n", ":1: a: unknown field"),
+        ("a: !!python/object:os.system x\n", ":1: model_list is missing"),
     ],
 )
 def test_a_file_of_the_wrong_shape_is_told_so(tmp_path: Path, text: str, fault: str) -> None:

@@ -41,8 +41,8 @@ def make(folder: pathlib.Path, lock: pathlib.Path) -> None:
     print(f"Making the Python environment for {lock.name} (once; a minute or two) …", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", lock]
-    installed = subprocess.run([folder / "bin" / "python", *install], capture_output=True, text=True, check=False)
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
+    installed = subprocess.run([str(folder / "bin" / "python"), *install], capture_output=True, text=True, check=False)
     if installed.returncode:
         print(installed.stdout + installed.stderr, file=sys.stderr)
         installed.check_returncode()
@@ -50,7 +50,7 @@ def make(folder: pathlib.Path, lock: pathlib.Path) -> None:
     subprocess.run([folder / "bin" / "python", "-m", "compileall", "-q", "-j", "0", folder / "lib"], check=False)
 
 
-def main() -> int:
+def main() -> int:  # noqa: RET503 (execv does not return)
     if sys.version_info < OLDEST:
         print(f"Stile needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
         print("Name another one: make run PYTHON=python3.12", file=sys.stderr)
@@ -64,7 +64,7 @@ def main() -> int:
     except subprocess.CalledProcessError as failure:
         print(f"The environment could not be made: {failure}", file=sys.stderr)
         return 1
-    os.execv(python, [str(python), *arguments])
+    os.execv(python, [str(python), *arguments])  # does not return
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
-
-from stile.core.body import MAX_DEPTH
 from tests.mocks.openai import Upstream
 from tests.program import Program
+
+from stile.core.body import MAX_DEPTH
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -93,7 +93,8 @@ def test_an_unknown_path_is_a_404(gateway: Program, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "allowed"), [("GET", CHAT, "POST"), ("DELETE", CHAT, "POST"), ("POST", "/v1/models", "GET, HEAD")]
+    ("method", "path", "allowed"),
+    [("GET", CHAT, "POST"), ("DELETE", CHAT, "POST"), ("POST", "/v1/models", "GET, HEAD")],
 )
 def test_a_wrong_method_is_a_405(gateway: Program, method: str, path: str, allowed: str) -> None:
     answer = gateway.ask(method, path)

@@ -1,8 +1,8 @@
 """A scripted provider that speaks OpenAI's dialect on a socket: the model's name in a call chooses what happens.
 
-It runs on a thread of its own and writes bytes by hand, so that it can break every rule: stall, cut chunks in the middle
-of a character, reset the connection. `calls` holds what it was sent. `gate` holds back the rest of a gated stream until a
-test opens it, so that order is asserted by events and not by clocks.
+It runs on a thread of its own and writes bytes by hand, so that it can break every rule: stall, cut chunks in the
+middle of a character, reset the connection. `calls` holds what it was sent. `gate` holds back the rest of a gated
+stream until a test opens it, so that order is asserted by events and not by clocks.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import contextlib
 import json
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class Call:
 
 @dataclass
 class Upstream:
-    """The provider. `port` is known once it runs; `closed` is set when a client hangs up on a gated or endless answer."""
+    """The provider. `port` is known once it runs; `closed` is set when a client hangs up on an endless answer."""
 
     port: int = 0
     calls: list[Call] = field(default_factory=list)
@@ -155,6 +155,9 @@ class _Exchange:
         """Wait for the test to open the gate."""
         while not self.upstream.gate.is_set():
             await asyncio.sleep(0.005)
+
+
+Script = Callable[[_Exchange], Awaitable[bool]]
 
 
 def _respond(writer: asyncio.StreamWriter, status: int, body: bytes, *headers: str) -> None:
@@ -299,7 +302,7 @@ async def _tool_call(exchange: _Exchange) -> bool:
     return await exchange.end()
 
 
-def _status(status: int, body: bytes, *headers: str) -> Callable[[_Exchange], Any]:
+def _status(status: int, body: bytes, *headers: str) -> Script:
     async def script(exchange: _Exchange) -> bool:
         _respond(exchange.writer, status, body.replace(b"{key}", _bearer(exchange)), *headers)
         await exchange.writer.drain()
@@ -313,7 +316,7 @@ def _bearer(exchange: _Exchange) -> bytes:
 
 
 _RATE_LIMITED = b'{"error":{"message":"Slow down","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}'
-_SCRIPTS: dict[str, Callable[[_Exchange], Any]] = {
+_SCRIPTS: dict[str, Script] = {
     "split": _split,
     "gated": _gated,
     "slow": _slow,
@@ -331,5 +334,3 @@ _SCRIPTS: dict[str, Callable[[_Exchange], Any]] = {
     "401": _status(401, b'{"error":{"message":"Incorrect API key provided: {key}","code":"invalid_api_key"}}'),
     "redirect": _status(307, b"", "location: http://127.0.0.1:1/"),
 }
-
-

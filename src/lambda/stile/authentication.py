@@ -26,7 +26,6 @@ CACHE_ENTRIES = 10_000
 _REFUSED = "Incorrect API key provided. Send a key of this gateway as 'Authorization: Bearer sk-stile-…'."
 
 
-
 class _Known(msgspec.Struct):
     """What the directory said of one key, and until when it is believed. No record: no such key."""
 

@@ -5,20 +5,20 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 import msgspec
-from starlette.routing import Router
 
 from stile import modelfile
 from stile.adapters import model_lists, pepper_file
 from stile.adapters.directory_sqlite import SQLiteDirectory
 from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_relay import RelayUpstream
-from stile.api import routes
 from stile.api.endpoint import Frame
 from stile.api.health import Health
 from stile.api.openai import OpenAI
+from stile.api.routes import Table
 from stile.authentication import Authenticator
 from stile.calls import Calls
 from stile.catalog import Catalog, find_sources, sources_of
+from stile.core.keys import Pepper
 from stile.core.routes import Via
 from stile.errors import StateError
 from stile.keyring import Keyring
@@ -33,7 +33,7 @@ DATABASE, PEPPER = "stile.db", "pepper.json"
 class Gateway(msgspec.Struct, frozen=True):
     """A gateway that runs: its ASGI app, and what a host's story needs beside it."""
 
-    app: Router
+    app: Table
     catalog: Catalog
     directory: Directory
     keyring: Keyring
@@ -48,7 +48,7 @@ async def gateway(
         directory, pepper = open_state(settings.home)
         stack.push_async_callback(directory.close)
         upstreams: dict[Via, Upstream] = {
-            "relay": RelayUpstream(settings.timeout_seconds),
+            "relay": RelayUpstream(),
             "echo": EchoUpstream(),
         }
         for upstream in upstreams.values():
@@ -60,7 +60,7 @@ async def gateway(
         openai = OpenAI(Calls(catalog.routes, upstreams), catalog, settings.max_body_bytes)
         health = Health(authenticator, directory, catalog)
         yield Gateway(
-            app=routes.table(Frame(authenticator, telemetry), openai, health),
+            app=Table(Frame(authenticator, telemetry, settings.timeout_seconds), openai, health),
             catalog=catalog,
             directory=directory,
             keyring=Keyring(directory, pepper, forget=authenticator.forget),
@@ -72,7 +72,7 @@ def read_models(settings: Settings, environment: Mapping[str, str]) -> ModelFile
     return modelfile.load(settings.config, environment) if settings.config else None
 
 
-def open_state(home: Path) -> tuple[SQLiteDirectory, pepper_file.Pepper]:
+def open_state(home: Path) -> tuple[SQLiteDirectory, Pepper]:
     """Database and pepper under `home`, made at the first start. Raises StateError; nothing is ever overwritten."""
     database, pepper = home / DATABASE, home / PEPPER
     try:

@@ -7,6 +7,7 @@ seconds, and are there for showing what can be called. Nothing waits for them an
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -120,28 +121,27 @@ def find_sources(environment: Mapping[str, str]) -> list[Source]:
             base = next((value for name in provider.base_env if (value := environment.get(name))), provider.base_url)
             if base is not None or not provider.relayed:
                 sources.append(_source(provider, key, base))
-    if environment.get("AWS_ACCESS_KEY_ID") and (environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")):
+    if environment.get("AWS_ACCESS_KEY_ID") and (
+        environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    ):
         sources.append(_source(providers.KNOWN["bedrock"], None, None))
     sources.append(_ollama(environment.get("OLLAMA_HOST", "")))
     return sources
 
 
 def ollama_address(text: str) -> str:
-    """Where Ollama answers, by its own variable OLLAMA_HOST: `host`, `host:port` or a URL; port 11434 if none is said."""
-    text = text.strip() or "127.0.0.1"
-    scheme, rest = text.split("://", 1) if "://" in text else ("http", text)
-    host, colon, port = rest.rstrip("/").rpartition(":") if not rest.endswith("]") else (rest, "", "")
-    if not colon or not port.isdigit():
-        host, port = rest.rstrip("/"), "443" if scheme == "https" else "80" if "://" in text else "11434"
-    # 0.0.0.0 tells Ollama to listen everywhere; it is not an address to call.
-    return f"{scheme}://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port}"  # noqa: S104
+    """Where Ollama answers, by its own variable OLLAMA_HOST: `host`, `host:port` or a URL; 11434 is its usual port."""
+    parts = urlsplit(text if "://" in text else f"http://{text.strip() or '127.0.0.1'}")
+    port = parts.port or ({"http": 80, "https": 443}.get(parts.scheme) if "://" in text else 11434)
+    host = parts.hostname or ""
+    if host in ("", "0.0.0.0"):  # noqa: S104 (it tells Ollama to listen everywhere, and is no address to call)
+        host = "127.0.0.1"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def sources_of(table: Mapping[str, list[Target]]) -> list[Source]:
     """The providers that a model file's relayed targets name, one for each address."""
-    by_address = {
-        target.api_base: target for targets in table.values() for target in targets if target.via == "relay"
-    }
+    by_address = {target.api_base: target for targets in table.values() for target in targets if target.via == "relay"}
     return [
         Source(f"{target.provider} at {address}", f"{address}/models", _list_headers(target))
         for address, target in by_address.items()

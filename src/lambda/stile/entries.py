@@ -1,7 +1,7 @@
-"""What a directory entry says, once its seals were checked; a wrong seal counts as absent and is logged as tampering."""
+"""What a directory entry says, its seals checked: a wrong one counts as absent and is logged as tampering."""
 
 import logging
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
@@ -9,8 +9,6 @@ from stile.core.keys import SLOTS, Pepper
 from stile.core.records import Entry, KeyRecord, Policy, Role, slot_attribute
 
 ROLE, POLICY = "role", "policy"
-
-T = TypeVar("T")
 
 _log = logging.getLogger("stile.tampering")
 
@@ -23,7 +21,8 @@ class Entries:
 
     def role(self, entry: Entry) -> Role | None:
         """The user's role; without one a user has no right at all."""
-        return self._read(entry, ROLE, Role)
+        role: Role | None = self._read(entry, ROLE, Role)
+        return role
 
     def policy(self, entry: Entry) -> Policy:
         """The user's policy; without one the keys alone decide."""
@@ -31,7 +30,8 @@ class Entries:
 
     def key(self, entry: Entry, slot: int) -> KeyRecord | None:
         """The key in a slot."""
-        return self._read(entry, slot_attribute(slot), KeyRecord)
+        record: KeyRecord | None = self._read(entry, slot_attribute(slot), KeyRecord)
+        return record
 
     def keys(self, entry: Entry) -> dict[int, KeyRecord]:
         """All keys of a user, by slot."""
@@ -42,7 +42,7 @@ class Entries:
         """`value` as it is stored: compact JSON and its seal."""
         return self._pepper.seal(user_id, attribute, msgspec.json.encode(value).decode())
 
-    def _read(self, entry: Entry, attribute: str, kind: type[T]) -> T | None:
+    def _read(self, entry: Entry, attribute: str, kind: Any) -> Any:
         sealed = entry.attributes.get(attribute)
         if not sealed:
             return None

@@ -48,13 +48,13 @@ class Keyring:
         directory: Directory,
         pepper: Pepper,
         *,
-        forget: Callable[[str], None] = lambda key_id: None,
+        forget: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
         self._pepper = pepper
         self._entries = Entries(pepper)
-        self._forget = forget
+        self._forget = forget or (lambda _: None)
         self._clock = clock
 
     async def create_user(self, email: str, role: Role, policy: Policy | None = None) -> Entry:

@@ -1,7 +1,7 @@
 """The model file: LiteLLM's config.yaml dialect, `model_list` of it, read into routes.
 
-All faults are reported at once, each with its line. A field that LiteLLM knows and that has no effect here is named in
-a warning; a field that nobody knows is a fault, with the nearest known name.
+All faults are reported at once, each with its line. A field without effect here is named in a warning; one that looks
+like a known name misspelt is a fault.
 """
 
 import difflib
@@ -107,8 +107,8 @@ def load(path: Path, environment: Mapping[str, str]) -> ModelFile:
     reader = _Reader(path, environment)
     reader.top(node)
     if reader.faults:
-        raise ConfigError(reader.faults)
-    return ModelFile(reader.table, reader.warnings)
+        raise ConfigError([*reader.faults, *reader.unknown])
+    return ModelFile(reader.table, [*reader.warnings, *reader.unknown])
 
 
 class _Reader:
@@ -118,6 +118,7 @@ class _Reader:
         self.table: dict[str, list[Target]] = {}
         self.faults: list[str] = []
         self.warnings: list[str] = []
+        self.unknown: list[str] = []
         self._path = path
         self._environment = environment
 
@@ -193,7 +194,11 @@ class _Reader:
             provider=provider.name,
             model=model,
             via="echo" if provider.name == providers.ECHO else "relay" if provider.relayed else "litellm",
-            api_base=providers.azure_v1(str(base)) if provider.name == "azure" else str(base).rstrip("/") if base else None,
+            api_base=providers.azure_v1(str(base))
+            if provider.name == "azure"
+            else str(base).rstrip("/")
+            if base
+            else None,
             api_key=Secret(str(key)) if key else None,
             key_header=provider.key_header,
             headers=headers,
@@ -233,13 +238,20 @@ class _Reader:
         for key, value in node.value:
             name = str(key.value)
             if known is not None and name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                self._fault(key, f"{name}: unknown field" + (f"; did you mean {near[0]}?" if near else ""))
+                self._unknown(key, name, known)
             elif name in fields:
                 self._fault(key, f"{name} stands here twice")
             else:
                 fields[name] = value
         return fields
+
+    def _unknown(self, node: yaml.Node, name: str, known: set[str]) -> None:
+        """Something like a known name is a slip of the pen, which must not pass; anything else has no effect."""
+        near = difflib.get_close_matches(name, known, n=1)
+        if near:
+            self._fault(node, f"{name}: unknown field; did you mean {near[0]}?")
+        else:
+            self.unknown.append(self._at(node, f"{name}: unknown field, without effect here"))
 
     def _text(self, node: yaml.Node | None) -> str | None:
         return node.value if isinstance(node, yaml.ScalarNode) and node.value else None
@@ -248,7 +260,10 @@ class _Reader:
         return next((value for name in names if (value := self._environment.get(name))), None)
 
     def _fault(self, node: yaml.Node, text: str) -> None:
-        self.faults.append(f"{self._path}:{node.start_mark.line + 1}: {text}")
+        self.faults.append(self._at(node, text))
 
     def _warn(self, node: yaml.Node, text: str) -> None:
-        self.warnings.append(f"{self._path}:{node.start_mark.line + 1}: {text}")
+        self.warnings.append(self._at(node, text))
+
+    def _at(self, node: yaml.Node, text: str) -> str:
+        return f"{self._path}:{node.start_mark.line + 1}: {text}"

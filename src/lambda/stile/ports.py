@@ -1,4 +1,4 @@
-"""What the gateway needs from the world outside, named for the need. Adapters implement these; nothing here connects."""
+"""What the gateway needs from the world outside, named for the need. Adapters implement it; nothing here connects."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal, Protocol
@@ -55,7 +55,7 @@ class Directory(Protocol):
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):
-    """A model call for one target. `fields` are the body's top-level fields, checked; `headers` may go up as they are."""
+    """A model call for one target. `fields` is the body's top level, checked; `headers` may go up as they are."""
 
     operation: Operation
     target: Target

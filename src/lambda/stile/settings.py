@@ -59,7 +59,9 @@ SETTINGS: dict[str, _Setting] = {
     "STILE_HOME": _Setting(".stile", _path, "folder of the embedded state: users, keys, pepper"),
     "STILE_HOST": _Setting("127.0.0.1", str, "address to listen on"),
     "STILE_PORT": _Setting("4000", _whole(0, 65535), "port to listen on; 0 takes a free one"),
-    "STILE_CONFIG": _Setting("", _path, "model file in LiteLLM's config.yaml dialect; without one, providers are found"),
+    "STILE_CONFIG": _Setting(
+        "", _path, "model file in LiteLLM's config.yaml dialect; without one, providers are found"
+    ),
     "STILE_LOG_FILE": _Setting("", _path, "file for the JSON log lines; without one they go to standard output"),
     "STILE_MAX_BODY_BYTES": _Setting(str(32 * MIB), _whole(1024, 1024 * MIB), "largest request body"),
     "STILE_KEY_CACHE_SECONDS": _Setting(

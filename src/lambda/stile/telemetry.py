@@ -10,7 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -20,12 +20,13 @@ _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
 class CallRecord(msgspec.Struct):
-    """What is known of one call when it has ended. Times in milliseconds from its first byte in."""
+    """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come."""
 
     request_id: str
     method: str
-    path: str
-    started: float
+    path: str | None
+    time: str = ""
+    event: Literal["call"] = "call"
     user_id: str | None = None
     key_id: str | None = None
     model: str | None = None
@@ -36,29 +37,9 @@ class CallRecord(msgspec.Struct):
     output_tokens: int | None = None
     usage_estimated: bool = False
     ttfb_ms: float | None = None
+    total_ms: float = 0
     bytes_out: int = 0
     error: str | None = None
-
-
-class _CallLine(msgspec.Struct, omit_defaults=False):
-    time: str
-    event: str
-    request_id: str
-    method: str
-    path: str | None
-    user_id: str | None
-    key_id: str | None
-    model: str | None
-    target: str | None
-    status: int
-    stream: bool
-    input_tokens: int | None
-    output_tokens: int | None
-    usage_estimated: bool
-    ttfb_ms: float | None
-    total_ms: float
-    bytes_out: int
-    error: str | None
 
 
 class Telemetry:
@@ -72,28 +53,9 @@ class Telemetry:
 
     def call(self, record: CallRecord) -> None:
         """Write one call's line."""
-        now = time.perf_counter()
-        line = _CallLine(
-            self._now(),
-            "call",
-            record.request_id,
-            record.method,
-            _shown(record.path),
-            record.user_id,
-            record.key_id,
-            _shown(record.model),
-            _shown(record.target),
-            record.status,
-            record.stream,
-            record.input_tokens,
-            record.output_tokens,
-            record.usage_estimated,
-            record.ttfb_ms,
-            round((now - record.started) * 1000, 2),
-            record.bytes_out,
-            record.error,
-        )
-        self._write(self._encoder.encode(line))
+        record.time = self._now()
+        record.path, record.model, record.target = _shown(record.path), _shown(record.model), _shown(record.target)
+        self._write(self._encoder.encode(record))
 
     def capture_logging(self) -> None:
         """Send what the program and its libraries log, from warnings up, to the same place."""

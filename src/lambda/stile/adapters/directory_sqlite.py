@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class SQLiteDirectory:
-    """The Directory port on the file `path`, which is made when it is not there. Raises StateError when it is not ours."""
+    """The Directory port on the file `path`, made when it is not there. Raises StateError when it is not ours."""
 
     def __init__(self, path: Path) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="directory")

@@ -11,6 +11,8 @@ import gc
 import importlib
 import logging
 import os
+import sys
+import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
@@ -28,11 +30,18 @@ _SETTINGS: Mapping[str, Any] = {
     "turn_off_message_logging": True,
     "disable_hf_tokenizer_download": True,
     "drop_params": False,
+    "REPEATED_STREAMING_CHUNK_LIMIT": sys.maxsize,  # a model may say the same thing a hundred times
 }
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 _FLUSH_SECONDS = 1
 
+_WATCHED = "_watched_by_stile"
+
 Send = Callable[[Any, Any], Awaitable[Any]]
+
+
+_answers: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("answers", default=None)
+_transports: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class Sdk:
@@ -41,83 +50,72 @@ class Sdk:
     def __init__(self) -> None:
         self._module: Any = None
         self._loading: asyncio.Task[Any] | None = None
-        self._connections = _Connections()
 
     async def module(self) -> Any:
         """The `litellm` module, ready for use."""
         if self._module is None:
             if self._loading is None:
-                self._loading = asyncio.create_task(asyncio.to_thread(self._load))
+                self._loading = asyncio.create_task(asyncio.to_thread(_load))
             self._module = await asyncio.shield(self._loading)
         return self._module
 
-    def recorded(self) -> contextlib.AbstractContextManager[list[Any]]:
-        """While this is open, the HTTP answers that LiteLLM gets in this task are put into the list."""
-        return self._connections.recorded()
-
     async def close(self) -> None:
         """Close connections and end LiteLLM's background task."""
-        if self._loading is not None:
-            await self._loading
-            worker = importlib.import_module("litellm.litellm_core_utils.logging_worker").GLOBAL_LOGGING_WORKER
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(worker.flush(), _FLUSH_SECONDS)
-            await worker.stop()
-        await self._connections.close()
-
-    def _load(self) -> Any:
-        os.environ.update(_ENVIRONMENT)
-        collects = gc.isenabled()
-        gc.disable()  # a fifth of the import's time
-        try:
-            module = importlib.import_module("litellm")
-            transport = importlib.import_module("litellm.llms.custom_httpx.aiohttp_transport").LiteLLMAiohttpTransport
-        finally:
-            if collects:
-                gc.enable()
-        for name, value in _SETTINGS.items():
-            setattr(module, name, value)
-        for name in _LOGGERS:
-            _silence(logging.getLogger(name))
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, which hold keys with some providers
-        self._connections.watch(transport)
-        return module
+        if self._loading is None:
+            return
+        await asyncio.wait([self._loading])
+        worker = importlib.import_module("litellm.litellm_core_utils.logging_worker").GLOBAL_LOGGING_WORKER
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(worker.flush(), _FLUSH_SECONDS)
+        await worker.stop()
+        for transport in tuple(_transports):
+            if hasattr(transport.client, "close"):
+                await transport.client.close()
 
 
-class _Connections:
-    """The HTTP answers and sessions of LiteLLM's transport: it closes neither when a stream is left early."""
+@contextlib.contextmanager
+def recorded_answers() -> Generator[list[Any], None, None]:
+    """The HTTP answers that LiteLLM gets in this task: it does not close them when a stream is left early."""
+    answers: list[Any] = []
+    token = _answers.set(answers)
+    try:
+        yield answers
+    finally:
+        _answers.reset(token)
 
-    def __init__(self) -> None:
-        self._answers: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("answers", default=None)
-        self._transports: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def watch(self, transport: Any) -> None:
-        send: Send = transport.handle_async_request
+def _load() -> Any:
+    os.environ.update(_ENVIRONMENT)
+    collects = gc.isenabled()
+    gc.disable()  # a fifth of the import's time
+    try:
+        module = importlib.import_module("litellm")
+        transport = importlib.import_module("litellm.llms.custom_httpx.aiohttp_transport").LiteLLMAiohttpTransport
+    finally:
+        if collects:
+            gc.enable()
+    warnings.filterwarnings("ignore", message="Item '.*' on TypedDict class", category=UserWarning)  # LiteLLM's types
+    for name, value in _SETTINGS.items():
+        setattr(module, name, value)
+    for name in _LOGGERS:
+        _silence(logging.getLogger(name))
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, which hold keys with some providers
+    if not getattr(transport, _WATCHED, False):
+        setattr(transport, _WATCHED, True)
+        transport.handle_async_request = _watched(transport.handle_async_request)
+    return module
 
-        async def watched(this: Any, request: Any) -> Any:
-            self._transports.add(this)
-            answer = await send(this, request)
-            answers = self._answers.get()
-            if answers is not None:
-                answers.append(answer)
-            return answer
 
-        transport.handle_async_request = watched
+def _watched(send: Send) -> Send:
+    async def watched(transport: Any, request: Any) -> Any:
+        _transports.add(transport)
+        answer = await send(transport, request)
+        answers = _answers.get()
+        if answers is not None:
+            answers.append(answer)
+        return answer
 
-    @contextlib.contextmanager
-    def recorded(self) -> Generator[list[Any], None, None]:
-        answers: list[Any] = []
-        token = self._answers.set(answers)
-        try:
-            yield answers
-        finally:
-            self._answers.reset(token)
-
-    async def close(self) -> None:
-        for transport in tuple(self._transports):
-            session = transport.client
-            if hasattr(session, "close"):
-                await session.close()
+    return watched
 
 
 def _silence(logger: logging.Logger) -> None:

@@ -42,4 +42,3 @@ async def fetch(url: str, headers: Mapping[str, str]) -> list[str] | None:
         return None
     # Gemini's list says models/gemini-…, where calls say gemini-….
     return [name.removeprefix("models/") for model in models if (name := model.id or model.name)]
-

@@ -16,7 +16,9 @@ def load(path: Path) -> Pepper:
     try:
         versions = {int(version): bytes.fromhex(secret) for version, secret in json.loads(path.read_text()).items()}
     except FileNotFoundError:
-        raise StateError(f"{path}: the pepper is missing, and without it no key works; restore it from a copy") from None
+        raise StateError(
+            f"{path}: the pepper is missing, and without it no key works; restore it from a copy"
+        ) from None
     except (OSError, ValueError, AttributeError, TypeError) as fault:
         raise StateError(f"{path}: the pepper cannot be read ({type(fault).__name__}); it was left as it is") from None
     if not versions or not all(0 < version < 256 and len(secret) >= _BYTES for version, secret in versions.items()):

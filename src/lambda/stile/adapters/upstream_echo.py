@@ -1,4 +1,4 @@
-"""The model `echo`: it answers with the last user message, so that a first call works on any machine, with no provider."""
+"""The model `echo`: it answers with the last user message, so that a first call works with no provider at all."""
 
 import re
 import secrets
@@ -52,9 +52,7 @@ async def _stream(frame: dict[str, Any], words: list[str], usage: dict[str, int]
     for word in words:
         yield event({"content": word})
     yield event({}, "stop")
-    yield sse.event(
-        msgspec.json.encode({**frame, "object": "chat.completion.chunk", "choices": [], "usage": usage})
-    )
+    yield sse.event(msgspec.json.encode({**frame, "object": "chat.completion.chunk", "choices": [], "usage": usage}))
     yield sse.event(b"[DONE]")
 
 

@@ -32,13 +32,13 @@ _log = logging.getLogger("stile.relay")
 
 
 class RelayUpstream:
-    """The Upstream port over HTTP. `timeout`: seconds for one call in all. Must be made inside the event loop."""
+    """The Upstream port over HTTP, made inside the event loop. The time for a whole call is its caller's to bound."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             headers={"user-agent": f"stile/{__version__}", "accept-encoding": "identity"},
         )
         self._refuse_usage: set[str | None] = set()
@@ -98,7 +98,9 @@ class RelayUpstream:
     async def _failure(self, response: aiohttp.ClientResponse, target: Target) -> UpstreamAnswer:
         async with response:
             if response.status < 400:
-                raise UpstreamFailed(f"{target.label} answered with a redirect ({response.status}); check its api_base.")
+                raise UpstreamFailed(
+                    f"{target.label} answered with a redirect ({response.status}); check its api_base."
+                )
             body = await read_up_to(response, _ERROR_BYTES)
             if target.api_key is not None:
                 body = body.replace(target.api_key.reveal().encode(), b"***")

@@ -1,8 +1,8 @@
 """The frame of every endpoint: it opens the call's record, checks method and key, runs the handler, hands its reply
 over, renders errors in OpenAI's envelope, and writes the record when all is done, also when the client has gone.
 
-A client that goes away ends the call. Looking out for that takes a task of its own, so it begins only when a call has
-lasted WATCH_AFTER seconds: short calls never pay for it.
+A client that goes away ends the call, and so does its deadline. Looking out for both takes a task and a timer, so it
+begins only when a call has lasted WATCH_AFTER seconds: short calls never pay for it.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from stile.authentication import Authenticator
 from stile.core import envelope, sse
 from stile.core.records import Caller, Scope
-from stile.errors import BodyTooLarge, Forbidden, MethodNotAllowed, PublicError
+from stile.errors import BodyTooLarge, Forbidden, MethodNotAllowed, PublicError, UpstreamTimeout
 from stile.ports import Headers
 from stile.telemetry import CallRecord, Telemetry, redact
 
@@ -28,6 +28,7 @@ CLIENT_GONE = 499  # nginx's status for a client that closed its connection befo
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+EndedBy = Literal["client", "deadline"]
 Handler = Callable[["Request"], Awaitable["Reply"]]
 
 _log = logging.getLogger("stile.api")
@@ -44,17 +45,33 @@ class Reply(msgspec.Struct, frozen=True):
 class Request:
     """One HTTP request and what is known of it. `caller` is None where no key is needed."""
 
-    __slots__ = ("_receive", "_timer", "_watcher", "caller", "gone", "record", "scope", "started")
+    __slots__ = (
+        "_limit",
+        "_receive",
+        "_timer",
+        "_watcher",
+        "began",
+        "caller",
+        "ended_by",
+        "record",
+        "scope",
+        "started",
+    )
 
-    def __init__(self, scope: Message, receive: Receive, record: CallRecord) -> None:
+    def __init__(self, scope: Message, receive: Receive, record: CallRecord, limit: float) -> None:
         self.scope = scope
         self.record = record
+        self.began = time.perf_counter()
         self.caller: Caller | None = None
-        self.gone = False
         self.started = False  # the reply's head is out
+        self.ended_by: EndedBy | None = None
+        self._limit = limit
         self._receive = receive
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
+
+    def elapsed_ms(self) -> float:
+        return round((time.perf_counter() - self.began) * 1000, 2)
 
     def header(self, wanted: bytes) -> str | None:
         """A request header's first value; `wanted` in lower case."""
@@ -64,14 +81,17 @@ class Request:
         return None
 
     async def body(self, limit: int) -> bytes:
-        """The whole body. Raises BodyTooLarge beyond `limit` bytes, before or while it arrives."""
+        """The whole body. Raises BodyTooLarge beyond `limit` bytes, before or while it arrives.
+
+        From then on the call is watched: nothing else may come but word that the client has gone.
+        """
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit:
             raise _too_large(limit)
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
-            self._finish_body(message)
+            self._watch_from(message)
             return body
         parts = bytearray(body)
         while message.get("more_body", False):
@@ -79,7 +99,7 @@ class Request:
                 raise _too_large(limit)
             message = await self._receive()
             parts += message.get("body", b"")
-        self._finish_body(message)
+        self._watch_from(message)
         if len(parts) > limit:
             raise _too_large(limit)
         return bytes(parts)
@@ -90,31 +110,35 @@ class Request:
         if self._watcher is not None:
             self._watcher.cancel()
 
-    def _finish_body(self, last: Message) -> None:
+    def _watch_from(self, last: Message) -> None:
         if last["type"] == "http.disconnect":
-            self.gone = True
+            self.ended_by = "client"
             raise asyncio.CancelledError
-        task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 (a server runs each call as a task)
         self._timer = loop.call_later(WATCH_AFTER, lambda: self._watch(loop, task))
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any] | None") -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> None:
+        def end(by: EndedBy) -> None:
+            self.ended_by = by
+            task.cancel()
+
         async def until_gone() -> None:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-            self.gone = True
-            if task is not None:
-                task.cancel()
+            end("client")
 
+        self._timer = loop.call_later(max(self._limit - WATCH_AFTER, 0), lambda: end("deadline"))
         self._watcher = loop.create_task(until_gone())
 
 
 class Frame:
-    """What all endpoints share: who may call, and where records go."""
+    """What all endpoints share: who may call, where records go, and how many seconds a call may take in all."""
 
-    def __init__(self, authenticator: Authenticator, telemetry: Telemetry) -> None:
+    def __init__(self, authenticator: Authenticator, telemetry: Telemetry, timeout: float) -> None:
         self.authenticator = authenticator
         self.telemetry = telemetry
+        self.timeout = timeout
 
 
 class Endpoint:
@@ -130,21 +154,16 @@ class Endpoint:
         self._logged = logged
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        record = CallRecord(f"req_{os.urandom(12).hex()}", scope["method"], scope["path"], time.perf_counter())
-        request = Request(scope, receive, record)
+        record = CallRecord(f"req_{os.urandom(12).hex()}", scope["method"], scope["path"])
+        request = Request(scope, receive, record, self._frame.timeout)
         try:
             await self._answer(request, send)
         except asyncio.CancelledError:
-            if not request.gone:
-                await _say_stopping(request, send)
+            if not await self._was_ended(request, send):
                 raise
-            record.status = CLIENT_GONE
-            record.error = "client_gone"
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
         finally:
             request.stop_watching()
+            record.total_ms = request.elapsed_ms()
             if self._logged:
                 self._frame.telemetry.call(record)
 
@@ -156,6 +175,23 @@ class Endpoint:
         except Exception:
             _log.exception("request %s failed", request.record.request_id)
             await _fail(PublicError("The gateway failed; its log knows why, by the request id."), request, send)
+
+    async def _was_ended(self, request: Request, send: Send) -> bool:
+        """Finish a call that was cancelled. Answers whether the call itself was meant, and not the whole gateway."""
+        record = request.record
+        if request.ended_by == "client":
+            record.status, record.error = CLIENT_GONE, "client_gone"
+        elif request.ended_by == "deadline":
+            who = record.target or "The call"
+            await _fail(UpstreamTimeout(f"{who} did not end within {self._frame.timeout:g} seconds."), request, send)
+        else:
+            with contextlib.suppress(Exception):
+                await _fail(PublicError("The gateway is stopping.", code="gateway_stopping"), request, send)
+            return False
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        return True
 
     async def _reply(self, request: Request) -> Reply:
         method = request.scope["method"]
@@ -209,9 +245,7 @@ async def _deliver_whole(reply: Reply, body: bytes, request: Request, send: Send
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _deliver_events(
-    reply: Reply, events: AsyncGenerator[bytes, None], request: Request, send: Send
-) -> None:
+async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], request: Request, send: Send) -> None:
     first = await anext(events, b"")  # until it is there, a failure can still be told by the status
     headers = [*_head(reply, request), (b"cache-control", b"no-cache")]
     _started(request, reply.status)
@@ -229,7 +263,7 @@ def _started(request: Request, status: int) -> None:
     record = request.record
     request.started = True
     record.status = status
-    record.ttfb_ms = round((time.perf_counter() - record.started) * 1000, 2)
+    record.ttfb_ms = request.elapsed_ms()
 
 
 def _head(reply: Reply, request: Request) -> list[tuple[bytes, bytes]]:
@@ -246,13 +280,6 @@ async def _fail(error: PublicError, request: Request, send: Send) -> None:
         return
     headers = [("content-type", "application/json"), *error.headers]
     await _deliver_whole(Reply(error.status, headers, body), body, request, send)
-
-
-async def _say_stopping(request: Request, send: Send) -> None:
-    """The gateway stops and this call has run out of its time to finish: it ends with an error, not with silence."""
-    error = PublicError("The gateway is stopping.", code="gateway_stopping")
-    with contextlib.suppress(Exception):
-        await _fail(error, request, send)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

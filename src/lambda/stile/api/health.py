@@ -22,7 +22,7 @@ class Health:
         self._probe: asyncio.Task[bool] | None = None
         self._probed = 0.0
 
-    async def live(self, request: Request) -> Reply:
+    async def live(self, _: Request) -> Reply:
         return json_reply({"status": "ok"})
 
     async def ready(self, request: Request) -> Reply:

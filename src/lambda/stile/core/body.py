@@ -4,6 +4,7 @@
 read, so what was looked at is what is sent on. Deeper levels pass unread, but never deeper than MAX_DEPTH.
 """
 
+import functools
 from typing import Any
 
 import msgspec
@@ -69,10 +70,15 @@ def take(fields: Fields, name: str, kind: Any, default: Any) -> Any:
     if raw is None:
         return default
     try:
-        value = msgspec.json.decode(raw, type=kind | None)
+        value = _decoder(kind).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise BadRequest(f"Invalid value for '{name}': {fault}.", code="invalid_value", param=name) from None
     return default if value is None else value
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind | None)
 
 
 def write(fields: Fields) -> bytes:

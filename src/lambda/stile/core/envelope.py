@@ -1,4 +1,4 @@
-"""OpenAI's error envelope, `{"error": {message, type, param, code}}`: written, and recognised in a provider's answer."""
+"""OpenAI's error envelope, `{"error": {message, type, param, code}}`: written, and known when a provider sends one."""
 
 import msgspec
 

@@ -13,22 +13,28 @@ import msgspec
 from stile.core.body import Fields
 from stile.errors import BadRequest
 
-CHAT = frozenset(
-    "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens"
-    " metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_options"
-    " prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream"
-    " stream_options temperature thinking tool_choice tools top_logprobs top_p user verbosity web_search_options".split()
-)
+# fmt: off
+CHAT = frozenset({
+    "messages", "model", "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
+    "max_completion_tokens", "max_tokens", "metadata", "modalities", "n", "parallel_tool_calls", "prediction",
+    "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "reasoning_effort", "response_format", "safety_identifier", "seed", "service_tier", "stop", "store",
+    "stream", "stream_options", "temperature", "thinking", "tool_choice", "tools", "top_logprobs", "top_p",
+    "user", "verbosity", "web_search_options",
+})
+# fmt: on
 EMBEDDINGS = frozenset({"input", "model", "dimensions", "encoding_format", "user"})
 
 # Published too, but not to be passed over in silence: a check of the content that no other provider makes.
 UNTRANSLATABLE = frozenset({"moderation"})
 
 # Hints to OpenAI's own platform, and what the gateway itself sees to.
-_LEFT_OUT = frozenset(
-    "model messages input stream stream_options encoding_format metadata prompt_cache_key prompt_cache_options"
-    " prompt_cache_retention safety_identifier store".split()
-)
+# fmt: off
+_LEFT_OUT = frozenset({
+    "model", "messages", "input", "stream", "stream_options", "encoding_format", "metadata", "prompt_cache_key",
+    "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "store",
+})
+# fmt: on
 
 # OpenAI's own defaults: saying them changes nothing, and providers without the parameter would refuse it.
 _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {

@@ -41,9 +41,7 @@ _RELAYED = (
     Provider("mistral", base_url="https://api.mistral.ai/v1", key_env=("MISTRAL_API_KEY",), stream_usage=False),
     Provider("deepseek", base_url="https://api.deepseek.com/v1", key_env=("DEEPSEEK_API_KEY",), stream_usage=True),
     Provider("xai", base_url="https://api.x.ai/v1", key_env=("XAI_API_KEY",), stream_usage=True),
-    Provider(
-        "openrouter", base_url="https://openrouter.ai/api/v1", key_env=("OPENROUTER_API_KEY",), stream_usage=True
-    ),
+    Provider("openrouter", base_url="https://openrouter.ai/api/v1", key_env=("OPENROUTER_API_KEY",), stream_usage=True),
     Provider("together_ai", base_url="https://api.together.xyz/v1", key_env=("TOGETHERAI_API_KEY", "TOGETHER_API_KEY")),
     Provider(
         "fireworks_ai",

@@ -98,6 +98,4 @@ class Caller(msgspec.Struct, frozen=True):
 def _listed(model: str, patterns: tuple[str, ...] | None) -> bool:
     if patterns is None:
         return True
-    return any(
-        model == pattern or (pattern.endswith("*") and model.startswith(pattern[:-1])) for pattern in patterns
-    )
+    return any(model == pattern or (pattern.endswith("*") and model.startswith(pattern[:-1])) for pattern in patterns)

@@ -31,7 +31,7 @@ class Target(msgspec.Struct, frozen=True, dict=True):
 
 
 class Routes:
-    """The URL table of models: name or pattern → targets. In a pattern's target the model `*` stands for what matched."""
+    """Name or pattern → targets. In a pattern's target, `*` in the model stands for what matched."""
 
     def __init__(self, table: Mapping[str, Sequence[Target]]) -> None:
         self._table = {name: tuple(targets) for name, targets in table.items()}

@@ -1,9 +1,10 @@
 """Server-sent events in passing: hand on whole events as they came, find usage, hold back only what nobody asked for.
 
-Events end at a blank line, `\\n\\n`, `\\r\\n\\r\\n` or `\\r\\r` (WHATWG HTML, 9.2.5; the same three that OpenAI's SDKs split
-at). Bytes are cut at events only, so a chunk that ends inside an event, or inside a UTF-8 sequence, waits for the rest.
+Events end at a blank line, `\\n\\n`, `\\r\\n\\r\\n` or `\\r\\r` (WHATWG HTML, 9.2.5; those that OpenAI's SDKs know).
+Bytes are cut at events only, so a chunk that ends inside an event, or inside a UTF-8 sequence, waits for the rest.
 """
 
+import itertools
 import re
 
 from stile.core import usage as usages
@@ -39,7 +40,7 @@ class StreamMeter:
         self.events += chunk.count(_ENDINGS[0]) or 1
         size = len(chunk)
         self._bytes += size
-        if size < self._smallest:
+        if size < self._smallest:  # noqa: PLR1730 (min() would cost a call for each chunk)
             self._smallest = size
         if b'"usage"' in chunk and usages.may_hold_usage(chunk):
             return self._inspect(chunk)
@@ -84,7 +85,7 @@ class StreamMeter:
 def split(data: bytes) -> list[bytes]:
     """Cut at every event's end; the pieces joined are `data` again."""
     ends = [0, *(match.end() for match in _END.finditer(data)), len(data)]
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False) if start < end]
+    return [data[start:end] for start, end in itertools.pairwise(ends) if start < end]
 
 
 def data_of(event: bytes) -> bytes:

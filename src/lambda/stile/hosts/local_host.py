@@ -35,12 +35,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(app: Callable[..., Any], bound: socket.socket, *, drain_seconds: float) -> None:
-    """Serve until SIGINT or SIGTERM; calls in flight then have `drain_seconds` to end, and a second signal ends them."""
+    """Serve until SIGINT or SIGTERM; calls in flight then have `drain_seconds`, and a second signal ends them."""
     config = uvicorn.Config(
         app,
         lifespan="off",
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=int(drain_seconds),

@@ -1,0 +1,52 @@
+"""What a start and a relayed call import: asked of a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import program
+from tests.mocks.openai import Upstream
+
+ROOT = Path(__file__).parent.parent / "src" / "lambda"
+
+CODE = """
+import asyncio, os, sys
+from pathlib import Path
+from stile import build, local, settings
+from stile.telemetry import Telemetry
+
+async def main():
+    known = settings.read(os.environ)
+    models = build.read_models(known, os.environ)
+    async with build.gateway(known, models, os.environ, Telemetry(Path(os.devnull))) as gateway:
+        key = await local._first_key(gateway)
+        for stream in ("false", "true"):
+            status = await call(gateway.app, key, b'{"model":"ok","stream":%s,"messages":[{}]}' % stream.encode())
+            assert status == 200, status
+
+async def call(app, key, body):
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions",
+             "headers": [(b"authorization", b"Bearer " + key.encode())]}
+    sent = []
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+    async def send(message):
+        sent.append(message)
+    await app(scope, receive, send)
+    return sent[0]["status"]
+
+asyncio.run(main())
+heavy = "litellm openai pydantic httpx boto3 botocore starlette.applications fastapi".split()
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_a_start_and_relayed_calls_never_import_litellm(folder: Path, upstream: Upstream) -> None:
+    config = folder / "config.yaml"
+    config.write_text(
+        f"model_list:\n  - {{model_name: ok, litellm_params: {{model: openai/ok, api_base: '{upstream.base}'}}}}\n"
+        "  - {model_name: claude, litellm_params: {model: anthropic/claude-sonnet-5, api_key: x}}\n"
+    )
+    env = program.environment(folder / "home", STILE_CONFIG=str(config), PYTHONPATH=str(ROOT))
+    shown = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True, check=False)
+    assert (shown.stderr, shown.stdout.strip()) == ("", "[]")
