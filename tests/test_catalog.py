@@ -5,14 +5,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from stile import catalog
+from stile import sources
 from stile.catalog import Catalog
-
-NOBODY = "127.0.0.1:9"
+from stile.ports import Listing
 
 
 def names(environment: Mapping[str, str]) -> list[str]:
-    return [source.name for source in catalog.find_sources(environment)]
+    return [source.name for source in sources.find(environment)]
 
 
 def test_credentials_in_the_environment_are_found() -> None:
@@ -43,16 +42,16 @@ def test_credentials_in_the_environment_are_found() -> None:
     ],
 )
 def test_ollama_is_where_its_own_variable_says(host: str, address: str) -> None:
-    assert catalog.ollama_address(host) == address
+    assert sources.ollama_address(host) == address
 
 
 def test_lists_come_in_the_background_and_a_missing_one_fails_nothing() -> None:
-    async def lists(url: str, headers: Mapping[str, str]) -> list[str] | None:
-        assert headers
-        return ["gpt-4o"] if "api.openai.com" in url else None
+    async def lists(listing: Listing) -> list[str] | None:
+        assert listing.headers
+        return ["gpt-4o"] if "api.openai.com" in listing.url else None
 
     async def story() -> None:
-        served = Catalog({}, catalog.find_sources({"OPENAI_API_KEY": "a", "GROQ_API_KEY": "b"})[:2], lists)
+        served = Catalog({}, sources.find({"OPENAI_API_KEY": "a", "GROQ_API_KEY": "b"})[:2], lists)
         assert served.found() == {"openai": None, "groq": None}
         assert [model.id for model in served.models()] == ["echo"]
         await served.refresh()
@@ -65,9 +64,9 @@ def test_lists_come_in_the_background_and_a_missing_one_fails_nothing() -> None:
 
 
 def test_an_entry_named_echo_replaces_it() -> None:
-    async def lists(url: str, headers: Mapping[str, str]) -> list[str] | None:
-        raise AssertionError((url, headers))
+    async def lists(listing: Listing) -> list[str] | None:
+        raise AssertionError(listing)
 
-    target = catalog.find_sources({"OPENAI_API_KEY": "a"})[0].target
+    target = sources.find({"OPENAI_API_KEY": "a"})[0].target
     assert target is not None
     assert Catalog({"echo": [target]}, [], lists).routes.find("echo")[0].provider == "openai"

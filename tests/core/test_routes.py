@@ -20,6 +20,11 @@ def test_exact_names_come_before_patterns_and_longer_patterns_before_shorter() -
     assert list(table.names) == ["a/x"]
 
 
+@pytest.mark.parametrize("model", ["a/../x", "a/x?key=1", "a/x#", "a/x y", "a/x%2f", "a/é", "a/x\n"])
+def test_a_pattern_takes_only_names_that_are_harmless_in_a_url(model: str) -> None:
+    assert not Routes({"a/*": [target("*")]}).find(model)
+
+
 def test_a_choice_takes_each_target() -> None:
     targets = [target("1"), target("2")]
     assert [routes.choose(targets, chance).model for chance in (0.0, 0.49, 0.5, 0.999)] == ["1", "1", "2", "2"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from stile import modelfile
+from stile import modelfile, sources
 from stile.adapters import model_lists, pepper_file
 from stile.adapters.directory_sqlite import SQLiteDirectory
 from stile.adapters.upstream_echo import EchoUpstream
@@ -17,7 +17,7 @@ from stile.api.openai import OpenAI
 from stile.api.routes import Table
 from stile.authentication import Authenticator
 from stile.calls import Calls
-from stile.catalog import Catalog, find_sources, sources_of
+from stile.catalog import Catalog
 from stile.core.keys import Pepper
 from stile.core.routes import Via
 from stile.errors import StateError
@@ -53,8 +53,8 @@ async def gateway(
         }
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
-        sources = sources_of(models.table) if models else find_sources(environment)
-        catalog = Catalog(models.table if models else {}, sources, model_lists.fetch)
+        found = sources.of_table(models.table) if models else sources.find(environment)
+        catalog = Catalog(models.table if models else {}, found, model_lists.fetch)
         stack.push_async_callback(catalog.close)
         authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds)
         openai = OpenAI(Calls(catalog.routes, upstreams), catalog, settings.max_body_bytes)

@@ -78,12 +78,14 @@ async def _run(
     bound: socket.socket,
 ) -> None:
     async with build.gateway(known, models, environment, telemetry) as gateway:
-        lists = gateway.catalog.refresh()
+        lists = None if models else gateway.catalog.refresh()
         key = await _first_key(gateway)
-        await asyncio.wait({lists}, timeout=LISTS_GRACE_SECONDS)
+        if lists is not None:
+            await asyncio.wait({lists}, timeout=LISTS_GRACE_SECONDS)
         shown = gateway.catalog.found()
         _say(_banner(_address(bound), key, gateway.catalog, models))
-        lists.add_done_callback(lambda _: _show_late(shown, gateway.catalog))
+        if lists is not None:
+            lists.add_done_callback(lambda _: _show_late(shown, gateway.catalog))
         await local_host.serve(gateway.app, bound, drain_seconds=known.drain_seconds)
 
 

@@ -77,6 +77,14 @@ class UpstreamAnswer(msgspec.Struct, frozen=True):
     body: bytes | AsyncGenerator[bytes, None]
 
 
+class Listing(msgspec.Struct, frozen=True):
+    """Where a provider lists its models. `aws_region`: it is signed for this region, with AWS's credentials."""
+
+    url: str
+    headers: Mapping[str, str]
+    aws_region: str | None = None
+
+
 class Upstream(Protocol):
     """A way to models: by relay, by translation, or none at all."""
 

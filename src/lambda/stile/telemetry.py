@@ -76,8 +76,12 @@ class Telemetry:
             self._out.close()
 
     def _write(self, line: bytes) -> None:
-        self._out.write(line + b"\n")
-        self._out.flush()
+        try:
+            self._out.write(line + b"\n")
+            self._out.flush()
+        except OSError:
+            # A reader that has gone, a full disk: a call must not fail for its line.
+            pass
 
     def _now(self) -> str:
         now = time.time()

@@ -22,7 +22,7 @@ _RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 _SECRETS = re.compile(r"key|secret|token|credentials", re.IGNORECASE)
 _LEAST_SECRET = 6  # shorter ones are no secrets, and replacing them would garble the text
 _PREFIX = re.compile(r"^(litellm\.\w+: |\w+(Exception|Error) - )+")
-_SUFFIX = re.compile(r"\.? Handle with `litellm\.\w+`\.$")
+_ADVICE = re.compile(r"\.?( Handle with `litellm| To drop these, set `litellm|\nTraceback ).*", re.DOTALL)
 _KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -85,10 +85,13 @@ def _is_of(link: Any, library: str) -> bool:
 def _text(chain: list[Any]) -> str:
     """The provider's words: LiteLLM's error for this provider has them, or else the outermost one."""
     for link in chain:
+        if type(link).__module__.startswith("openai") and isinstance(getattr(link, "body", None), dict):
+            return msgspec.json.encode(link.body).decode()
+    for link in chain:
         if type(link).__module__.startswith("litellm.llms.") and not _is_of(link, "httpx"):
             return _decoded(getattr(link, "message", None) or str(link))
-    outermost = str(getattr(chain[0], "message", None) or chain[0]).partition("\nTraceback")[0]
-    return _decoded(_SUFFIX.sub("", _PREFIX.sub("", outermost)))
+    outermost = str(getattr(chain[0], "message", None) or chain[0])
+    return _decoded(_ADVICE.sub("", _PREFIX.sub("", outermost)))
 
 
 def _decoded(text: Any) -> str:

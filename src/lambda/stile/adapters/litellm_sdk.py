@@ -32,7 +32,8 @@ _SETTINGS: Mapping[str, Any] = {
     "drop_params": False,
     "REPEATED_STREAMING_CHUNK_LIMIT": sys.maxsize,  # a model may say the same thing a hundred times
 }
-_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+_OWN_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
+_ITS_LIBRARIES = ("httpx", "httpcore", "openai", "botocore")  # these log URLs, bodies and signatures below WARNING
 _FLUSH_SECONDS = 1
 
 _WATCHED = "_watched_by_stile"
@@ -86,6 +87,7 @@ def recorded_answers() -> Generator[list[Any], None, None]:
 
 def _load() -> Any:
     os.environ.update(_ENVIRONMENT)
+    _silence()
     collects = gc.isenabled()
     gc.disable()  # a fifth of the import's time
     try:
@@ -97,9 +99,7 @@ def _load() -> Any:
     warnings.filterwarnings("ignore", message="Item '.*' on TypedDict class", category=UserWarning)  # LiteLLM's types
     for name, value in _SETTINGS.items():
         setattr(module, name, value)
-    for name in _LOGGERS:
-        _silence(logging.getLogger(name))
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, which hold keys with some providers
+    _silence()  # once more, for what the import has set up
     if not getattr(transport, _WATCHED, False):
         setattr(transport, _WATCHED, True)
         transport.handle_async_request = _watched(transport.handle_async_request)
@@ -118,8 +118,12 @@ def _watched(send: Send) -> Send:
     return watched
 
 
-def _silence(logger: logging.Logger) -> None:
+def _silence() -> None:
     """LiteLLM's own log lines may quote requests; what matters of them reaches the caller as an error."""
-    logger.handlers = [logging.NullHandler()]
-    logger.setLevel(logging.CRITICAL)
-    logger.propagate = False
+    for name in _OWN_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [logging.NullHandler()]
+        logger.setLevel(logging.CRITICAL)
+        logger.propagate = False
+    for name in _ITS_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)

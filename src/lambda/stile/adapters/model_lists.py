@@ -1,44 +1,53 @@
 """Asks a provider which models it has. A list that does not come in time is no list; it never fails anything."""
 
-from collections.abc import Mapping
+import asyncio
 
 import aiohttp
 import msgspec
 
 from stile import __version__
+from stile.adapters import aws_signature
 from stile.adapters.http_body import read_up_to
+from stile.ports import Listing
 
 SECONDS = 2
 _MAX_BYTES = 8 * 1024 * 1024
 
 
 class _Model(msgspec.Struct):
-    """OpenAI, Anthropic: `id`. Ollama, Cohere: `name`."""
+    """OpenAI, Anthropic: `id`. Ollama, Cohere: `name`. Bedrock: `modelId`."""
 
     id: str | None = None
     name: str | None = None
+    model_id: str | None = msgspec.field(name="modelId", default=None)
 
 
 class _List(msgspec.Struct):
     data: list[_Model] | None = None
     models: list[_Model] | None = None
+    summaries: list[_Model] | None = msgspec.field(name="modelSummaries", default=None)
 
 
-async def fetch(url: str, headers: Mapping[str, str]) -> list[str] | None:
-    """Model names at `url`; None when there was no answer, or none that is a list of models."""
-    timeout = aiohttp.ClientTimeout(total=SECONDS)
+async def fetch(listing: Listing) -> list[str] | None:
+    """The names of the models listed; None when there was no answer, or none that is a list of models."""
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, headers={"user-agent": f"stile/{__version__}"}) as session,
-            session.get(url, headers=headers, allow_redirects=False) as response,
-        ):
-            if response.status != 200:
-                return None
-            answer = msgspec.json.decode(await read_up_to(response, _MAX_BYTES), type=_List)
+        async with asyncio.timeout(SECONDS):
+            answer = msgspec.json.decode(await _get(listing), type=_List)
     except (aiohttp.ClientError, OSError, ValueError, RecursionError):
         return None
-    models = answer.data if answer.data is not None else answer.models
+    models = next((models for models in (answer.data, answer.models, answer.summaries) if models is not None), None)
     if models is None:
         return None
     # Gemini's list says models/gemini-…, where calls say gemini-….
-    return [name.removeprefix("models/") for model in models if (name := model.id or model.name)]
+    return [name.removeprefix("models/") for model in models if (name := model.id or model.name or model.model_id)]
+
+
+async def _get(listing: Listing) -> bytes:
+    headers = {"user-agent": f"stile/{__version__}", **listing.headers}
+    if listing.aws_region is not None:
+        headers |= await asyncio.to_thread(aws_signature.headers, listing.url, "bedrock", listing.aws_region)
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+        session.get(listing.url, headers=headers, allow_redirects=False) as response,
+    ):
+        return await read_up_to(response, _MAX_BYTES) if response.status == 200 else b""

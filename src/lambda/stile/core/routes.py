@@ -1,11 +1,14 @@
 """Which targets serve a model name: exact names first, then the longest pattern that ends in `*`."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from stile.core.secret import Secret
+
+_PLAIN = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 
 Via = Literal["relay", "litellm", "echo"]
 
@@ -47,6 +50,8 @@ class Routes:
         exact = self._table.get(model)
         if exact is not None:
             return exact
+        if _PLAIN.fullmatch(model) is None or ".." in model:
+            return ()  # some providers are told the model in the URL: a caller must not write there
         for pattern in self._patterns:
             start = pattern[:-1]
             if model.startswith(start) and len(model) > len(start):

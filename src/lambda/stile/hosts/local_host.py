@@ -1,6 +1,7 @@
 """Serves any ASGI app on one machine, on a socket that is bound already, until it is told to stop."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -8,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvicorn
+
+GC_THRESHOLD = 20_000  # allocations of tracked objects; CPython's default is 700
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -46,6 +49,7 @@ async def serve(app: Callable[..., Any], bound: socket.socket, *, drain_seconds:
         ws="none",
         timeout_graceful_shutdown=int(drain_seconds),
     )
+    _settle_memory()
     # uvicorn raises the signals again once it has stopped; a stop that was asked for is not a failure.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -53,3 +57,13 @@ async def serve(app: Callable[..., Any], bound: socket.socket, *, drain_seconds:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _settle_memory() -> None:
+    """Take what the start has made out of the collector's rounds, and let these come less often.
+
+    Calls make hardly any cycles; with the defaults the collector took a tenth of each one's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
