@@ -213,7 +213,9 @@ def test_a_client_that_goes_away_ends_the_call_upstream(gateway: Program, upstre
         wait_for(lambda: upstream.count(model) > seen, "the call to arrive")
     assert upstream.closed.wait(mock.SETTLED), "the provider's connection was closed"
     line = wait_for(
-        lambda: next((line for line in gateway.lines() if (line.get("model"), line.get("status")) == (model, 499)), None),
+        lambda: next(
+            (line for line in gateway.lines() if (line.get("model"), line.get("status")) == (model, 499)), None
+        ),
         "the log line",
     )
     assert line["error"] == "client_gone"

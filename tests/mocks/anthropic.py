@@ -26,7 +26,7 @@ def events(words: Sequence[str] = WORDS) -> list[bytes]:
 
 
 def opening() -> list[bytes]:
-    start = {**_FRAME, "content": [], "stop_reason": None, "stop_sequence": None}
+    start: dict[str, Any] = {**_FRAME, "content": [], "stop_reason": None, "stop_sequence": None}
     return [
         event("message_start", message={**start, "usage": {**USAGE, "output_tokens": 1}}),
         event("content_block_start", index=0, content_block={"type": "text", "text": ""}),

@@ -9,7 +9,9 @@ import msgspec
 from stile import modelfile, sources
 from stile.adapters import model_lists, pepper_file
 from stile.adapters.directory_sqlite import SQLiteDirectory
+from stile.adapters.media import MediaFetcher
 from stile.adapters.upstream_echo import EchoUpstream
+from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
 from stile.api.endpoint import Frame
 from stile.api.health import Health
@@ -49,6 +51,7 @@ async def gateway(
         stack.push_async_callback(directory.close)
         upstreams: dict[Via, Upstream] = {
             "relay": RelayUpstream(),
+            "litellm": LiteLLMUpstream(settings.timeout_seconds, MediaFetcher() if settings.fetch_urls else None),
             "echo": EchoUpstream(),
         }
         for upstream in upstreams.values():
@@ -57,10 +60,13 @@ async def gateway(
         catalog = Catalog(models.table if models else {}, found, model_lists.fetch)
         stack.push_async_callback(catalog.close)
         authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds)
-        openai = OpenAI(Calls(catalog.routes, upstreams), catalog, settings.max_body_bytes)
+        openai = OpenAI(Calls(catalog.routes, upstreams), catalog)
+        frame = Frame(
+            authenticator, telemetry, timeout=settings.timeout_seconds, max_body_bytes=settings.max_body_bytes
+        )
         health = Health(authenticator, directory, catalog)
         yield Gateway(
-            app=Table(Frame(authenticator, telemetry, settings.timeout_seconds), openai, health),
+            app=Table(frame, openai, health),
             catalog=catalog,
             directory=directory,
             keyring=Keyring(directory, pepper, forget=authenticator.forget),

@@ -5,6 +5,7 @@ like a known name misspelt is a fault.
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stile.core.routes import Target
 from stile.core.secret import Secret
 from stile.errors import ConfigError
 
+_CREDENTIAL = re.compile("key|secret|token|credentials")
 _FROM_ENVIRONMENT = "os.environ/"
 
 # litellm_params that say how to reach the target …
@@ -205,7 +207,7 @@ class _Reader:
             stream_usage=_STREAM_USAGE.get(
                 str(usage), provider.stream_usage if own_address or provider.name != "openai" else None
             ),
-            options={name: params[name] for name in sorted(params.keys() & _OPTIONS)},
+            options={name: _guarded(name, params[name]) for name in sorted(params.keys() & _OPTIONS)},
             defaults={name: params[name] for name in sorted(params.keys() & _DEFAULTS)},
         )
 
@@ -267,3 +269,8 @@ class _Reader:
 
     def _at(self, node: yaml.Node, text: str) -> str:
         return f"{self._path}:{node.start_mark.line + 1}: {text}"
+
+
+def _guarded(name: str, value: Any) -> Any:
+    """An option's value, kept from being printed where its name says that it is a credential."""
+    return Secret(value) if isinstance(value, str) and _CREDENTIAL.search(name) else value

@@ -9,7 +9,7 @@ from stile.core.body import Fields
 from stile.core.records import Entry, Page
 from stile.core.routes import Target
 
-Headers = Sequence[tuple[str, str]]
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI has them
 Operation = Literal["chat", "embeddings"]
 
 

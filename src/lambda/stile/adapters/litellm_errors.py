@@ -31,7 +31,11 @@ def answer(error: Exception, target: Target) -> UpstreamAnswer:
     chain = list(_chain(error))
     response = next((link.response for link in reversed(chain) if _was_answered(link)), None)
     if response is not None:
-        headers = [(name, response.headers[name]) for name in _RETRY_HEADERS if name in response.headers]
+        headers = [
+            (name.encode(), response.headers[name].encode("latin-1"))
+            for name in _RETRY_HEADERS
+            if name in response.headers
+        ]
         return _refusal(response.status_code, headers, _text(chain), target)
     status = getattr(error, "status_code", None)
     if not _is_transport(chain) and isinstance(status, int) and 400 <= status < 500 and status != 408:
@@ -57,7 +61,7 @@ def _refusal(status: int, headers: Headers, text: str, target: Target) -> Upstre
     kind = fields.get("type") or _KINDS.get(status, "upstream_error")
     code = fields.get("code") or kind
     body = envelope.write(said or f"{target.label} answered {status}.", str(kind), str(code))
-    return UpstreamAnswer(status, [("content-type", "application/json"), *headers], body)
+    return UpstreamAnswer(status, [(b"content-type", b"application/json"), *headers], body)
 
 
 def _chain(error: BaseException | None) -> Iterator[Any]:

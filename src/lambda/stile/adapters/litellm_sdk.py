@@ -94,6 +94,7 @@ def _load() -> Any:
         module = importlib.import_module("litellm")
         transport = importlib.import_module("litellm.llms.custom_httpx.aiohttp_transport").LiteLLMAiohttpTransport
     finally:
+        gc.freeze()  # its modules stay for good: the collector need not look at them again
         if collects:
             gc.enable()
     warnings.filterwarnings("ignore", message="Item '.*' on TypedDict class", category=UserWarning)  # LiteLLM's types

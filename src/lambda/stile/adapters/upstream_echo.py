@@ -33,11 +33,11 @@ class EchoUpstream:
         usage = {"prompt_tokens": sent, "completion_tokens": len(words), "total_tokens": sent + len(words)}
         frame = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": _MODEL}
         if request.stream:
-            return UpstreamAnswer(200, [("content-type", "text/event-stream")], _stream(frame, words, usage))
+            return UpstreamAnswer(200, [(b"content-type", b"text/event-stream")], _stream(frame, words, usage))
         message = {"role": "assistant", "content": "".join(words), "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         answer = {**frame, "object": "chat.completion", "choices": [choice], "usage": usage}
-        return UpstreamAnswer(200, [("content-type", "application/json")], msgspec.json.encode(answer))
+        return UpstreamAnswer(200, [(b"content-type", b"application/json")], msgspec.json.encode(answer))
 
     async def close(self) -> None:
         """Nothing is held."""

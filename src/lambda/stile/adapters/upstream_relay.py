@@ -20,12 +20,15 @@ from stile.core.routes import Target
 from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
 from stile.ports import Headers, Operation, UpstreamAnswer, UpstreamRequest
 
-DOWN = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "openai-version")
+DOWN = frozenset(
+    {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms", b"openai-version"}
+)
 
 CONNECT_SECONDS = 10
 _ERROR_BYTES = 256 * 1024
 _LARGE_BODY = 1024 * 1024
 _PATHS: dict[Operation, str] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
+_EVENT_STREAM = "text/event-stream"
 _TRUE = msgspec.Raw(b"true")
 
 _log = logging.getLogger("stile.relay")
@@ -75,10 +78,11 @@ class RelayUpstream:
         target = request.target
         headers = {
             "content-type": "application/json",
-            "accept": "text/event-stream" if request.stream else "application/json",
-            **dict(request.headers),
+            "accept": _EVENT_STREAM if request.stream else "application/json",
             **target.headers,
         }
+        for name, value in request.headers:
+            headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
         if target.api_key is not None:
             key = target.api_key.reveal()
             headers[target.key_header] = f"Bearer {key}" if target.key_header == "authorization" else key
@@ -91,7 +95,7 @@ class RelayUpstream:
         )
 
     async def _answer(self, response: aiohttp.ClientResponse, target: Target) -> UpstreamAnswer:
-        if response.content_type == "text/event-stream":
+        if response.headers.get("content-type", "").startswith(_EVENT_STREAM):
             return UpstreamAnswer(response.status, _down(response), _events(response, target))
         return UpstreamAnswer(response.status, _down(response), await response.read())
 
@@ -104,10 +108,10 @@ class RelayUpstream:
             body = await read_up_to(response, _ERROR_BYTES)
             if target.api_key is not None:
                 body = body.replace(target.api_key.reveal().encode(), b"***")
-            headers = [(name, value) for name, value in _down(response) if name != "content-type"]
+            headers = [(name, value) for name, value in _down(response) if name != b"content-type"]
             return UpstreamAnswer(
                 response.status,
-                [("content-type", "application/json"), *headers],
+                [(b"content-type", b"application/json"), *headers],
                 envelope.keep_or_wrap(body, response.status, target.label),
             )
 
@@ -123,8 +127,7 @@ def _fields(request: UpstreamRequest, asks_usage: bool) -> Fields:
 
 
 def _down(response: aiohttp.ClientResponse) -> Headers:
-    headers = response.headers
-    return [(name, headers[name]) for name in DOWN if name in headers]
+    return [(lower, value) for name, value in response.raw_headers if (lower := name.lower()) in DOWN]
 
 
 async def _events(response: aiohttp.ClientResponse, target: Target) -> AsyncGenerator[bytes, None]:

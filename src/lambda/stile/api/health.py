@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from stile.api.endpoint import Reply, Request, json_reply, presented_key
+from stile.api.request import Reply, Request, json_reply
 from stile.authentication import Authenticator
 from stile.catalog import Catalog
 from stile.errors import DirectoryUnavailable
@@ -29,7 +29,7 @@ class Health:
         """The state alone; an admin's key is shown the parts."""
         directory_ready = await self._directory_ready()
         state: dict[str, object] = {"status": "ready" if directory_ready else "not ready"}
-        key = presented_key(request)
+        key = request.key()
         if key is not None and (await self._authenticator.authenticate(key)).is_admin:
             state["directory"] = "ok" if directory_ready else "unavailable"
             state["providers"] = await self._catalog.check()

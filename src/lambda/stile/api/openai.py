@@ -1,6 +1,6 @@
 """OpenAI's dialect: chat completions, embeddings, and the list of models."""
 
-from stile.api.endpoint import Reply, Request, json_reply
+from stile.api.request import Reply, Request, json_reply
 from stile.calls import Calls, ModelCall
 from stile.catalog import Catalog, Model
 from stile.core import body as bodies
@@ -17,16 +17,15 @@ _REQUIRED: dict[Operation, tuple[str, ...]] = {"chat": ("model", "messages"), "e
 class OpenAI:
     """The handlers of OpenAI's paths."""
 
-    def __init__(self, calls: Calls, catalog: Catalog, max_body_bytes: int) -> None:
+    def __init__(self, calls: Calls, catalog: Catalog) -> None:
         self._calls = calls
         self._catalog = catalog
-        self._max_body_bytes = max_body_bytes
 
-    async def chat(self, request: Request) -> Reply:
-        return await self._call(request, "chat")
-
-    async def embeddings(self, request: Request) -> Reply:
-        return await self._call(request, "embeddings")
+    async def call(self, operation: Operation, request: Request) -> Reply:
+        """Chat completions or embeddings."""
+        call = _read(request.body, operation, _headers_up(request))
+        answer = await self._calls.make(_caller(request), call, request.record)
+        return Reply(answer.status, answer.headers, answer.body)
 
     async def models(self, request: Request) -> Reply:
         caller = _caller(request)
@@ -38,12 +37,6 @@ class OpenAI:
             if model.id == wanted:
                 return json_reply(self._shown(model))
         raise ModelNotFound(f"The model '{wanted}' does not exist or this API key may not use it.", param="model")
-
-    async def _call(self, request: Request, operation: Operation) -> Reply:
-        body = await request.body(self._max_body_bytes)
-        call = _read(body, operation, _headers_up(request))
-        answer = await self._calls.make(_caller(request), call, request.record)
-        return Reply(answer.status, answer.headers, answer.body)
 
     def _usable(self, caller: Caller) -> list[Model]:
         return [model for model in self._catalog.models() if caller.may_use(model.id)]
@@ -72,9 +65,7 @@ def _check_messages(fields: Fields) -> None:
 
 
 def _headers_up(request: Request) -> Headers:
-    return [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"] if name in _UP
-    ]
+    return [header for header in request.scope["headers"] if header[0] in _UP]
 
 
 def _caller(request: Request) -> Caller:

@@ -1,11 +1,14 @@
 """The whole URL table on one screen. Paths without parameters are looked up, which costs less than matching; the others
 are matched in the order written."""
 
+from functools import partial
+
 from starlette.routing import Route, Router
 
-from stile.api.endpoint import Endpoint, Frame, Message, Receive, Reply, Request, Send
+from stile.api.endpoint import Endpoint, Frame
 from stile.api.health import Health
 from stile.api.openai import OpenAI
+from stile.api.request import Message, Receive, Reply, Request, Send
 from stile.errors import UnknownPath
 
 
@@ -14,8 +17,8 @@ class Table:
 
     def __init__(self, frame: Frame, openai: OpenAI, health: Health) -> None:
         self._exact = {
-            "/v1/chat/completions": Endpoint(frame, openai.chat, "POST", needs="inference"),
-            "/v1/embeddings": Endpoint(frame, openai.embeddings, "POST", needs="inference"),
+            "/v1/chat/completions": Endpoint(frame, partial(openai.call, "chat"), "POST", needs="inference"),
+            "/v1/embeddings": Endpoint(frame, partial(openai.call, "embeddings"), "POST", needs="inference"),
             "/v1/models": Endpoint(frame, openai.models, "GET", needs="inference"),
             "/health": Endpoint(frame, health.live, "GET", logged=False),
             "/health/ready": Endpoint(frame, health.ready, "GET", logged=False),

@@ -1,0 +1,111 @@
+"""One HTTP request, and what can be replied to it."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from stile.core.records import Caller
+from stile.errors import BodyTooLarge
+from stile.ports import Headers
+from stile.telemetry import CallRecord
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole body, or server-sent events as they come."""
+
+    status: int
+    headers: Headers
+    body: bytes | AsyncGenerator[bytes, None]
+
+
+def json_reply(value: object, status: int = 200) -> Reply:
+    """A reply with `value` as JSON."""
+    return Reply(status, JSON, msgspec.json.encode(value))
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was whole."""
+
+
+class Request:
+    """`body`: what came with a POST. `caller`: None where no key is needed. `started`: the reply's head is out."""
+
+    __slots__ = ("began", "body", "caller", "receive", "record", "scope", "started")
+
+    def __init__(self, scope: Message, receive: Receive, record: CallRecord) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.record = record
+        self.began = time.perf_counter()
+        self.body = b""
+        self.caller: Caller | None = None
+        self.started = False
+
+    def elapsed_ms(self) -> float:
+        return round((time.perf_counter() - self.began) * 1000, 2)
+
+    def header(self, wanted: bytes) -> str | None:
+        """A header's first value; `wanted` in lower case."""
+        for name, value in self.scope["headers"]:
+            if name == wanted:
+                return bytes(value).decode("latin-1")
+        return None
+
+    def key(self) -> str | None:
+        """The key that came along: `authorization: Bearer`, else `x-api-key`, else `api-key`."""
+        found: dict[bytes, bytes] = {}
+        for name, value in self.scope["headers"]:
+            if name in (b"authorization", b"x-api-key", b"api-key"):
+                found.setdefault(name, value)
+        bearer = found.get(b"authorization", b"")
+        if bearer[:7].lower() == b"bearer ":
+            return bearer[7:].strip().decode("latin-1")
+        other = found.get(b"x-api-key") or found.get(b"api-key")
+        return other.strip().decode("latin-1") if other else None
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body as it comes. Raises ClientGone, and BodyTooLarge beyond `limit` bytes, before or on the way."""
+        announced = self.header(b"content-length")
+        if announced is not None and announced.isdigit() and int(announced) > limit:
+            raise _too_large(limit)
+        message = await self.receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            body = await self._rest(bytearray(body), limit)
+        elif message["type"] == "http.disconnect":
+            raise ClientGone
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+
+    async def _rest(self, parts: bytearray, limit: int) -> bytes:
+        more = True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(parts) > limit:
+                raise _too_large(limit)
+        return bytes(parts)
+
+
+def running_task() -> "asyncio.Task[Any]":
+    """The task that serves this request: servers run each one as a task."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101
+    return task
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit} bytes, the most that this gateway takes.")
