@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from stile.adapters.directory_sqlite import SQLiteDirectory
-from stile.authentication import CACHE_ENTRIES, STALE_SECONDS, UNKNOWN_SECONDS, Authenticator
+from stile.authentication import ASK_AGAIN_SECONDS, CACHE_ENTRIES, STALE_SECONDS, UNKNOWN_SECONDS, Authenticator
 from stile.core import keys
 from stile.core.keys import Pepper
 from stile.core.records import ADMIN_SCOPES, Entry, Policy, slot_attribute
@@ -197,6 +197,21 @@ def test_a_disabled_user_has_no_working_key(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_text_that_was_checked_is_known_again_and_no_other(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        text = await world.key(expires=int(world.now) + 50)
+        await world.authenticator.authenticate(text)
+        assert (await world.authenticator.authenticate(text)).user_id == world.user_id
+        for other in (text[:-1] + "g", text.replace("sk-stile", "sk-stilf"), text + " ", text[:57]):
+            with pytest.raises(InvalidKey):
+                await world.authenticator.authenticate(other)
+        world.now += 50
+        with pytest.raises(InvalidKey, match="expired"):
+            await world.authenticator.authenticate(text)
+
+    play(tmp_path, story)
+
+
 def test_both_secrets_of_a_rotated_key_live_until_the_grace_ends(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         old = await world.key()
@@ -278,6 +293,22 @@ def test_when_the_directory_is_away_known_callers_go_on_for_inference_and_others
             await world.authenticator.authenticate(known)
         world.directory.away = False
         assert (await world.authenticator.authenticate(known)).is_admin
+
+    play(tmp_path, story)
+
+
+def test_a_directory_that_is_away_is_not_asked_for_every_call(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        known = await world.key()
+        await world.authenticator.authenticate(known)
+        world.directory.away = True
+        world.now += CACHE_SECONDS
+        for _ in range(10):
+            await world.authenticator.authenticate(known)
+        assert world.directory.reads == 2
+        world.now += ASK_AGAIN_SECONDS
+        await world.authenticator.authenticate(known)
+        assert world.directory.reads == 3
 
     play(tmp_path, story)
 

@@ -7,6 +7,7 @@ import pytest
 
 from stile import sources
 from stile.catalog import Catalog
+from stile.core import targets
 from stile.ports import Listing
 
 
@@ -42,7 +43,7 @@ def test_credentials_in_the_environment_are_found() -> None:
     ],
 )
 def test_ollama_is_where_its_own_variable_says(host: str, address: str) -> None:
-    assert sources.ollama_address(host) == address
+    assert targets.ollama_address(host) == address
 
 
 def test_lists_come_in_the_background_and_a_missing_one_fails_nothing() -> None:

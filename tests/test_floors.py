@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent / "src" / "lambda"
 FLOORS = [
     {"errors", "__init__"},
     {"core"},
-    {"ports", "settings", "telemetry", "modelfile", "entries"},
-    {"sources"},
+    {"ports", "settings", "telemetry", "yamlfile", "entries"},
+    {"modelfile", "sources"},
     {"adapters", "calls", "keyring", "authentication", "catalog"},
     {"api"},
     {"build"},
@@ -28,7 +28,7 @@ LIBRARIES: dict[str, set[str]] = {
     "starlette": {"api", "build"},
     "uvicorn": {HOSTS},
     "uvloop": {HOSTS},
-    "yaml": {"modelfile"},
+    "yaml": {"yamlfile", "modelfile"},
     "yarl": {"adapters"},
 }
 FILES = sorted(path for path in (ROOT / "stile").rglob("*.py"))

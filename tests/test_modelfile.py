@@ -43,6 +43,7 @@ def test_a_provider_of_openais_dialect_is_relayed(tmp_path: Path) -> None:
 
 def test_a_key_from_the_environment_goes_to_the_providers_own_address_only(tmp_path: Path) -> None:
     assert key_of(one(tmp_path, "{model: openai/gpt-4o}")) == "sk-openai"
+    assert key_of(one(tmp_path, "{model: openai/gpt-4o, api_base: 'https://api.openai.com/v1/'}")) == "sk-openai"
     assert key_of(one(tmp_path, "{model: openai/m, api_base: http://127.0.0.1:8000/v1}")) is None
 
 
@@ -68,6 +69,41 @@ def test_whether_usage_is_asked_of_an_unknown_server_can_be_said(
 
 def test_request_parameters_become_defaults(tmp_path: Path) -> None:
     assert one(tmp_path, "{model: openai/m, temperature: 0.2}").defaults == {"temperature": 0.2}
+
+
+def test_merged_mappings_count_as_written(tmp_path: Path) -> None:
+    text = (
+        "model_list:\n  - model_name: a\n    litellm_params: &base\n      model: openai/a\n      api_base: http://h/v1\n"
+        "      api_key: k\n  - model_name: b\n    litellm_params: {<<: *base, model: openai/b}\n"
+    )
+    second = load(tmp_path, text).table["b"][0]
+    assert (second.model, second.api_base, key_of(second)) == ("b", "http://h/v1", "k")
+
+
+def test_ollama_is_named_by_its_server_alone(tmp_path: Path) -> None:
+    target = one(tmp_path, "{model: ollama_chat/llama3.2, api_base: 'http://gpu:11434'}")
+    assert (target.api_base, target.model) == ("http://gpu:11434/v1", "llama3.2")
+    assert one(tmp_path, "{model: ollama/llama3.2}").api_base == "http://127.0.0.1:11434/v1"
+
+
+def test_what_a_target_holds_of_secrets_is_never_printed(tmp_path: Path) -> None:
+    target = one(
+        tmp_path,
+        "{model: bedrock/m, api_key: planted-one, aws_secret_access_key: planted-two,"
+        " extra_headers: {X-T: planted-three}}",
+    )
+    assert "planted" not in repr(target)
+    assert target.without_secrets("planted-one planted-two planted-three") == "*** *** ***"
+    assert target.headers.keys() == {"x-t"}
+
+
+def test_a_version_that_yaml_takes_for_a_date_stays_a_version(tmp_path: Path) -> None:
+    assert one(tmp_path, "{model: azure_ai/m, api_version: 2024-10-21}").options == {"api_version": "2024-10-21"}
+
+
+def test_a_provider_without_a_key_is_named(tmp_path: Path) -> None:
+    text = "model_list:\n  - {model_name: m, litellm_params: {model: groq/a}}\n"
+    assert load(tmp_path, text).warnings[0].endswith("there is no key for groq: set api_key, or GROQ_API_KEY")
 
 
 def test_several_entries_of_one_name_are_all_targets(tmp_path: Path) -> None:
@@ -111,11 +147,17 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
     litellm_params: {model: hosted_vllm/x}
   - model_name: h
     litellm_params: {model: openai/x}
-    model_info: {stream_usage: sometimes}
+    model_info: {stream_usage: [sometimes]}
+  - model_name: i
+    litellm_params: {model: opnai/x}
+  - model_name: j
+    litellm_params: {model: openai/x, extra_headers: [x]}
+  - model_name: k*l
+    litellm_params: {model: openai/x, temperature: 1, temperature: 2}
 modle_list: []
 """
     assert faults(tmp_path, text) == [
-        ":19: modle_list: unknown field; did you mean model_list?",
+        ":25: modle_list: unknown field; did you mean model_list?",
         ":5: api_bse: unknown field; did you mean api_base?",
         ":6: model_name is missing or not a text",
         ":7: litellm_params is missing",
@@ -123,7 +165,11 @@ modle_list: []
         ":11: the environment variable NOT_SET is not set",
         ":13: api_base must begin with http:// or https://, not 'ftp://h'",
         ":15: api_base is missing: hosted_vllm has no address of its own",
-        ":17: model_info.stream_usage must be always or never, not 'sometimes'",
+        ":17: model_info.stream_usage must be always or never, not ['sometimes']",
+        ":20: model 'opnai/x': there is no provider opnai; did you mean openai?",
+        ":22: extra_headers must be a mapping of names to values",
+        ":24: temperature stands here twice",
+        ":23: model_name k*l: a * may only stand at the end",
     ]
 
 

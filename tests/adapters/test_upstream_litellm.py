@@ -207,7 +207,7 @@ def test_a_model_may_repeat_itself() -> None:
 def test_what_goes_up_is_the_configurations_address_key_headers_and_the_requests_parameters() -> None:
     _, server = calling(
         lambda call: call(temperature=0.5, user="u", stop=["x"], metadata={"a": "b"}, presence_penalty=0),
-        headers={"x-team": "blue"},
+        headers={"x-team": Secret("blue")},
         defaults={"temperature": 1, "max_tokens": 9},
     )
     sent = server.last

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stile.core import providers, routes
+from stile.core import providers, routes, targets
 from stile.core.routes import Routes, Target
 
 
@@ -47,4 +47,4 @@ def test_names_tell_their_provider(model: str, expected: tuple[str | None, str])
 
 @pytest.mark.parametrize("base", ["https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/"])
 def test_azure_is_reached_at_its_v1_api(base: str) -> None:
-    assert providers.azure_v1(base) == "https://r.openai.azure.com/openai/v1"
+    assert targets.address(providers.KNOWN["azure"], base) == "https://r.openai.azure.com/openai/v1"

@@ -52,6 +52,8 @@ class Calls:
         if isinstance(answer.body, bytes):
             if answer.status < 400:
                 _settle(record, _usage_of(answer.body, call))
+            else:
+                record.error = "upstream_error"
             return answer
         meter = StreamMeter(hide_usage=not call.wants_usage)
         return UpstreamAnswer(answer.status, answer.headers, _metered(answer.body, meter, call, record))
@@ -84,6 +86,8 @@ async def _metered(
         raise UpstreamFailed(
             f"{record.target} sent an event of over {sse.MAX_EVENT_BYTES} bytes.", code="upstream_broken"
         ) from None
+    except sse.EventCutOff:
+        raise UpstreamFailed(f"{record.target} broke off its answer.", code="upstream_broken") from None
     finally:
         _settle(record, meter.usage_or_estimate(call.size))
         await body.aclose()

@@ -14,7 +14,7 @@ from stile import __version__, build, settings
 from stile.build import Gateway
 from stile.catalog import Catalog
 from stile.core.records import ADMIN_SCOPES
-from stile.errors import BadRequest, ConfigError, DirectoryUnavailable, StateError
+from stile.errors import BadRequest, ConfigError, DirectoryUnavailable, EmailTaken, StateError
 from stile.hosts import local_host
 from stile.keyring import Keyring
 from stile.modelfile import ModelFile
@@ -101,7 +101,10 @@ async def _first_key(gateway: Gateway) -> str | None:
     """A key for the first admin, when there is nobody yet."""
     if (await gateway.directory.list(limit=1)).entries:
         return None
-    return await _admin_key(gateway.directory, gateway.keyring)
+    try:
+        return await _admin_key(gateway.directory, gateway.keyring)
+    except EmailTaken:  # another start beside this one was first, and has printed the key
+        return None
 
 
 async def _admin_key(directory: Directory, keyring: Keyring) -> str:

@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from stile.core import providers
+from stile.core import providers, targets
+from stile.core.providers import Provider
 from stile.core.routes import Target
 from stile.core.secret import Secret
 from stile.errors import ConfigError
+from stile.yamlfile import YamlFile
 
 _CREDENTIAL = re.compile("key|secret|token|credentials")
-_FROM_ENVIRONMENT = "os.environ/"
 
 # litellm_params that say how to reach the target …
 _HONOURED = {"model", "api_key", "api_base", "base_url", "extra_headers", "custom_llm_provider", "organization"}
@@ -84,7 +85,6 @@ _PARAMS = _HONOURED | _OPTIONS | _DEFAULTS | _IGNORED
 _ENTRY = {"model_name", "litellm_params", "model_info"}
 _TOP = {"model_list"}
 _TOP_IGNORED = {"router_settings", "litellm_settings", "general_settings", "environment_variables", "include"}
-_STREAM_USAGE = {"always": True, "never": False}
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -96,179 +96,142 @@ class ModelFile(msgspec.Struct, frozen=True):
 
 def load(path: Path, environment: Mapping[str, str]) -> ModelFile:
     """Read the file; raises ConfigError with every fault in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError([f"{path}: cannot be read ({fault})"]) from None
-    except yaml.MarkedYAMLError as fault:
-        line = f":{fault.problem_mark.line + 1}" if fault.problem_mark else ""
-        raise ConfigError([f"{path}{line}: not YAML ({fault.problem})"]) from None
-    except (yaml.YAMLError, RecursionError) as fault:
-        raise ConfigError([f"{path}: not YAML ({fault})"]) from None
-    reader = _Reader(path, environment)
-    reader.top(node)
-    if reader.faults:
-        raise ConfigError([*reader.faults, *reader.unknown])
-    return ModelFile(reader.table, [*reader.warnings, *reader.unknown])
+    file = YamlFile(path, environment)
+    table = _Reader(file, environment).read(file.root)
+    if file.root is None:
+        file.faults.append(f"{path}: the file is empty; it needs a model_list")
+    if file.faults:
+        raise ConfigError([*file.faults, *file.unknown])
+    return ModelFile(table, [*file.warnings, *file.unknown])
 
 
 class _Reader:
-    """Walks the YAML nodes, which know their lines, and collects targets, faults and warnings."""
+    """Makes targets of a file's entries."""
 
-    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
-        self.table: dict[str, list[Target]] = {}
-        self.faults: list[str] = []
-        self.warnings: list[str] = []
-        self.unknown: list[str] = []
-        self._path = path
+    def __init__(self, file: YamlFile, environment: Mapping[str, str]) -> None:
+        self._file = file
         self._environment = environment
 
-    def top(self, node: yaml.Node | None) -> None:
-        if node is None:
-            self.faults.append(f"{self._path}: the file is empty; it needs a model_list")
-            return
-        fields = self._mapping(node, "the file", _TOP | _TOP_IGNORED)
+    def read(self, root: yaml.Node | None) -> dict[str, list[Target]]:
+        table: dict[str, list[Target]] = {}
+        fields = self._file.mapping(root, "the file", _TOP | _TOP_IGNORED) if root is not None else {}
         for name in fields.keys() & _TOP_IGNORED:
-            self._warn(fields[name], f"{name} has no effect here yet")
-        if "model_list" not in fields:
-            self._fault(node, "model_list is missing")
-        elif not isinstance(fields["model_list"], yaml.SequenceNode):
-            self._fault(fields["model_list"], "model_list must be a list")
-        else:
-            for entry in fields["model_list"].value:
-                self._entry(entry)
+            self._file.warn(fields[name], f"{name} has no effect here yet")
+        entries = fields.get("model_list")
+        if entries is None and isinstance(root, yaml.MappingNode):
+            self._file.fault(root, "model_list is missing")
+        elif isinstance(entries, yaml.SequenceNode):
+            for entry in entries.value:
+                self._add(entry, table)
+        elif entries is not None:
+            self._file.fault(entries, "model_list must be a list")
+        return table
 
-    def _entry(self, node: yaml.Node) -> None:
-        fields = self._mapping(node, "an entry of model_list", _ENTRY)
-        name = self._text(fields.get("model_name"))
+    def _add(self, node: yaml.Node, table: dict[str, list[Target]]) -> None:
+        fields = self._file.mapping(node, "an entry of model_list", _ENTRY)
+        name = self._file.text(fields.get("model_name"))
         if name is None:
-            self._fault(node, "model_name is missing or not a text")
+            self._file.fault(node, "model_name is missing or not a text")
         if "litellm_params" not in fields:
-            self._fault(node, "litellm_params is missing")
+            self._file.fault(node, "litellm_params is missing")
             return
-        info = self._values(fields["model_info"], "model_info", None) if "model_info" in fields else {}
-        params = self._values(fields["litellm_params"], "litellm_params", _PARAMS)
+        info = self._file.values(fields["model_info"], "model_info") if "model_info" in fields else {}
+        params = self._file.values(fields["litellm_params"], "litellm_params", _PARAMS)
         target = self._target(fields["litellm_params"], params, info)
-        if target is not None and name is not None:
-            if name.endswith("*") and not target.model.endswith("*"):
-                self._fault(node, f"model_name {name} is a pattern, so its model must end in * too")
-            self.table.setdefault(name, []).append(target)
+        if target is None or name is None:
+            return
+        if "*" in name[:-1]:
+            self._file.fault(node, f"model_name {name}: a * may only stand at the end")
+        if name.endswith("*") and not target.model.endswith("*"):
+            self._file.fault(node, f"model_name {name} is a pattern, so its model must end in * too")
+        table.setdefault(name, []).append(target)
 
     def _target(self, node: yaml.Node, params: dict[str, Any], info: dict[str, Any]) -> Target | None:
         model = params.get("model")
         if not isinstance(model, str) or not model:
-            self._fault(node, "litellm_params.model is missing or not a text")
+            self._file.fault(node, "litellm_params.model is missing or not a text")
             return None
-        provider_name, name = providers.split_model(model)
+        name, rest = providers.split_model(model)
         if "custom_llm_provider" in params:
             wanted = str(params["custom_llm_provider"])
-            provider_name, name = providers.ALIASES.get(wanted, wanted), model.removeprefix(f"{wanted}/")
-        if provider_name is None and model != providers.ECHO:
-            self._fault(node, f"model {model!r} names no provider; write provider/model, as in openai/{model}")
+            name, rest = providers.ALIASES.get(wanted, wanted), model.removeprefix(f"{wanted}/")
+        if model == providers.ECHO:
+            name = providers.ECHO
+        if name is None:
+            self._file.fault(node, f"model {model!r} names no provider; write provider/model, as in openai/{model}")
             return None
-        for ignored in sorted(params.keys() & _IGNORED):
-            self._warn(node, f"litellm_params.{ignored} has no effect here yet")
-        return self._build(node, providers.get(provider_name or providers.ECHO), name, params, info)
+        provider = providers.get(name)
+        if provider is None:
+            near = difflib.get_close_matches(name, providers.NAMES, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            self._file.fault(node, f"model {model!r}: there is no provider {name}{meant}")
+            return None
+        self._note_what_has_no_effect(node, provider, params)
+        return self._build(node, provider, rest, params, info)
+
+    def _note_what_has_no_effect(self, node: yaml.Node, provider: Provider, params: Mapping[str, Any]) -> None:
+        without = params.keys() & (_IGNORED | _OPTIONS if provider.relayed else _IGNORED)
+        for name in sorted(without):
+            yet = " yet" if name in _IGNORED else f" for {provider.name}"
+            self._file.warn(node, f"litellm_params.{name} has no effect here{yet}")
 
     def _build(
-        self, node: yaml.Node, provider: providers.Provider, model: str, params: dict[str, Any], info: dict[str, Any]
+        self, node: yaml.Node, provider: Provider, model: str, params: dict[str, Any], info: dict[str, Any]
     ) -> Target | None:
-        named = params.get("api_base") or params.get("base_url")
-        base = named or self._first(provider.base_env) or provider.base_url
-        # A key out of the environment was given for the provider's own address: no other one gets it.
-        key = params.get("api_key") or (None if named and named != provider.base_url else self._first(provider.key_env))
+        base = self._base(provider, params)
+        headers = params.get("extra_headers") or {}
         usage = info.get("stream_usage")
-        if usage is not None and usage not in _STREAM_USAGE:
-            self._fault(node, f"model_info.stream_usage must be always or never, not {usage!r}")
-        if provider.relayed and base is None:
-            self._fault(node, f"api_base is missing: {provider.name} has no address of its own")
+        faults = [
+            (usage not in ("always", "never", None), f"model_info.stream_usage must be always or never, not {usage!r}"),
+            (not isinstance(headers, dict), "extra_headers must be a mapping of names to values"),
+            (
+                provider.relayed and not (base or provider.base_url),
+                f"api_base is missing: {provider.name} has no address of its own",
+            ),
+            (
+                bool(base) and not str(base).startswith(("http://", "https://")),
+                f"api_base must begin with http:// or https://, not {base!r}",
+            ),
+        ]
+        told = [text for wrong, text in faults if wrong]
+        for text in told:
+            self._file.fault(node, text)
+        if told:
             return None
-        if base is not None and not str(base).startswith(("http://", "https://")):
-            self._fault(node, f"api_base must begin with http:// or https://, not {base!r}")
-            return None
-        own_address = base == provider.base_url
-        headers = {str(name): str(value) for name, value in (params.get("extra_headers") or {}).items()}
+        headers = {str(name).lower(): str(value) for name, value in headers.items()}
         if "organization" in params:
             headers.setdefault("openai-organization", str(params["organization"]))
-        return Target(
-            label=f"{provider.name}/{model}",
-            provider=provider.name,
-            model=model,
-            via="echo" if provider.name == providers.ECHO else "relay" if provider.relayed else "litellm",
-            api_base=providers.azure_v1(str(base))
-            if provider.name == "azure"
-            else str(base).rstrip("/")
-            if base
-            else None,
-            api_key=Secret(str(key)) if key else None,
-            key_header=provider.key_header,
+        key = self._key(node, provider, params, base)
+        return targets.make(
+            provider,
+            model,
+            base=base,
+            key=key,
             headers=headers,
-            stream_usage=_STREAM_USAGE.get(
-                str(usage), provider.stream_usage if own_address or provider.name != "openai" else None
-            ),
+            stream_usage=None if usage is None else usage == "always",
             options={name: _guarded(name, params[name]) for name in sorted(params.keys() & _OPTIONS)},
             defaults={name: params[name] for name in sorted(params.keys() & _DEFAULTS)},
         )
 
-    def _values(self, node: yaml.Node, what: str, known: set[str] | None) -> dict[str, Any]:
-        """A mapping's values as Python objects, with `os.environ/NAME` replaced by what it names."""
-        constructor = yaml.constructor.SafeConstructor()
-        values = {}
-        for name, value in self._mapping(node, what, known).items():
-            try:
-                values[name] = self._resolve(value, constructor.construct_object(value, deep=True))
-            except yaml.YAMLError as fault:
-                self._fault(value, f"{name}: {fault}")
-        return values
+    def _base(self, provider: Provider, params: Mapping[str, Any]) -> str | None:
+        named = params.get("api_base") or params.get("base_url") or self._first(provider.base_env)
+        if named is None and provider.name == providers.OLLAMA:
+            return targets.ollama_address(self._environment.get("OLLAMA_HOST", ""))
+        return named if named is None else str(named)
 
-    def _resolve(self, node: yaml.Node, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: self._resolve(node, inner) for name, inner in value.items()}
-        if not isinstance(value, str) or not value.startswith(_FROM_ENVIRONMENT):
-            return value
-        name = value.removeprefix(_FROM_ENVIRONMENT)
-        if not self._environment.get(name):
-            self._fault(node, f"the environment variable {name} is not set")
-        return self._environment.get(name)
-
-    def _mapping(self, node: yaml.Node, what: str, known: set[str] | None) -> dict[str, yaml.Node]:
-        if not isinstance(node, yaml.MappingNode):
-            self._fault(node, f"{what} must be a mapping of names to values")
-            return {}
-        fields = {}
-        for key, value in node.value:
-            name = str(key.value)
-            if known is not None and name not in known:
-                self._unknown(key, name, known)
-            elif name in fields:
-                self._fault(key, f"{name} stands here twice")
-            else:
-                fields[name] = value
-        return fields
-
-    def _unknown(self, node: yaml.Node, name: str, known: set[str]) -> None:
-        """Something like a known name is a slip of the pen, which must not pass; anything else has no effect."""
-        near = difflib.get_close_matches(name, known, n=1)
-        if near:
-            self._fault(node, f"{name}: unknown field; did you mean {near[0]}?")
-        else:
-            self.unknown.append(self._at(node, f"{name}: unknown field, without effect here"))
-
-    def _text(self, node: yaml.Node | None) -> str | None:
-        return node.value if isinstance(node, yaml.ScalarNode) and node.value else None
+    def _key(self, node: yaml.Node, provider: Provider, params: Mapping[str, Any], base: str | None) -> str | None:
+        """The target's key. One out of the environment was given for the provider's own address: no other gets it."""
+        if params.get("api_key"):
+            return str(params["api_key"])
+        if base is not None and not targets.is_own(provider, base) and base != self._first(provider.base_env):
+            return None
+        key = self._first(provider.key_env)
+        if key is None and provider.key_env:
+            self._file.warn(node, f"there is no key for {provider.name}: set api_key, or {provider.key_env[0]}")
+        return key
 
     def _first(self, names: tuple[str, ...]) -> str | None:
         return next((value for name in names if (value := self._environment.get(name))), None)
-
-    def _fault(self, node: yaml.Node, text: str) -> None:
-        self.faults.append(self._at(node, text))
-
-    def _warn(self, node: yaml.Node, text: str) -> None:
-        self.warnings.append(self._at(node, text))
-
-    def _at(self, node: yaml.Node, text: str) -> str:
-        return f"{self._path}:{node.start_mark.line + 1}: {text}"
 
 
 def _guarded(name: str, value: Any) -> Any:

@@ -13,14 +13,11 @@ import msgspec
 
 from stile.core import envelope
 from stile.core.routes import Target
-from stile.core.secret import Secret
 from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
 from stile.ports import Headers, UpstreamAnswer
 
 _MAX_CHAIN = 20
 _RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
-_SECRETS = re.compile(r"key|secret|token|credentials", re.IGNORECASE)
-_LEAST_SECRET = 6  # shorter ones are no secrets, and replacing them would garble the text
 _PREFIX = re.compile(r"^(litellm\.\w+: |\w+(Exception|Error) - )+")
 _ADVICE = re.compile(r"\.?( Handle with `litellm| To drop these, set `litellm|\nTraceback ).*", re.DOTALL)
 _KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -48,7 +45,7 @@ def broken(error: Exception, target: Target) -> PublicError:
     chain = list(_chain(error))
     if any(isinstance(link, TimeoutError) or type(link).__name__ == "Timeout" for link in chain):
         return UpstreamTimeout(f"{target.label} did not answer in time.")
-    said, _ = _parse(_without_secrets(_text(chain), target))
+    said, _ = _parse(target.without_secrets(_text(chain)))
     if any(isinstance(link, ConnectionRefusedError) for link in chain):
         return UpstreamFailed(f"{target.label} cannot be reached (connection refused).")
     if _is_transport(chain):
@@ -57,7 +54,7 @@ def broken(error: Exception, target: Target) -> PublicError:
 
 
 def _refusal(status: int, headers: Headers, text: str, target: Target) -> UpstreamAnswer:
-    said, fields = _parse(_without_secrets(text, target))
+    said, fields = _parse(target.without_secrets(text))
     kind = fields.get("type") or _KINDS.get(status, "upstream_error")
     code = fields.get("code") or kind
     body = envelope.write(said or f"{target.label} answered {status}.", str(kind), str(code))
@@ -121,14 +118,3 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
             if isinstance(fields.get(name), str):
                 return fields[name][: envelope.MAX_QUOTED], fields
     return text[: envelope.MAX_QUOTED].strip(), {}
-
-
-def _without_secrets(text: str, target: Target) -> str:
-    kept = [target.api_key, *target.options.values()]
-    secrets = [value.reveal() for value in kept if isinstance(value, Secret)]
-    secrets += [value for name, value in target.options.items() if isinstance(value, str) and _SECRETS.search(name)]
-    secrets += target.headers.values()
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _LEAST_SECRET:
-            text = text.replace(secret, "***")
-    return text

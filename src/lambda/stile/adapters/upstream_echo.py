@@ -53,7 +53,7 @@ async def _stream(frame: dict[str, Any], words: list[str], usage: dict[str, int]
         yield event({"content": word})
     yield event({}, "stop")
     yield sse.event(msgspec.json.encode({**frame, "object": "chat.completion.chunk", "choices": [], "usage": usage}))
-    yield sse.event(b"[DONE]")
+    yield sse.event(sse.DONE)
 
 
 def _text(message: Message) -> str:

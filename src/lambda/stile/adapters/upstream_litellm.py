@@ -106,7 +106,7 @@ class LiteLLMUpstream:
             "model": f"{target.provider}/{target.model}",
             "api_base": target.api_base,
             "api_key": key,
-            "extra_headers": dict(target.headers) or None,
+            "extra_headers": {name: value.reveal() for name, value in target.headers.items()} or None,
             "timeout": self._timeout,
             "num_retries": 0,
             "max_retries": 0,
@@ -134,7 +134,7 @@ async def _events(stream: Any, answers: list[Any], target: Target, deadline: flo
                 raise UpstreamFailed(f"{target.label} broke off its answer.", code="upstream_broken")
             yield _event(chunk)
     except StopAsyncIteration:
-        yield sse.event(b"[DONE]")
+        yield sse.event(sse.DONE)
     except UpstreamFailed:
         raise
     except TimeoutError:

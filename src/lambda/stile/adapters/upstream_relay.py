@@ -14,7 +14,7 @@ import msgspec
 from stile import __version__
 from stile.adapters.http_body import read_up_to
 from stile.core import body as bodies
-from stile.core import envelope
+from stile.core import envelope, parameters
 from stile.core.body import Fields
 from stile.core.routes import Target
 from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
@@ -29,6 +29,7 @@ _ERROR_BYTES = 256 * 1024
 _LARGE_BODY = 1024 * 1024
 _PATHS: dict[Operation, str] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 _EVENT_STREAM = "text/event-stream"
+_SAME = {"max_tokens": "max_completion_tokens"}  # the old name and the new one; OpenAI refuses both at once
 _TRUE = msgspec.Raw(b"true")
 
 _log = logging.getLogger("stile.relay")
@@ -79,7 +80,7 @@ class RelayUpstream:
         headers = {
             "content-type": "application/json",
             "accept": _EVENT_STREAM if request.stream else "application/json",
-            **target.headers,
+            **{name: value.reveal() for name, value in target.headers.items()},
         }
         for name, value in request.headers:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
@@ -106,8 +107,7 @@ class RelayUpstream:
                     f"{target.label} answered with a redirect ({response.status}); check its api_base."
                 )
             body = await read_up_to(response, _ERROR_BYTES)
-            if target.api_key is not None:
-                body = body.replace(target.api_key.reveal().encode(), b"***")
+            body = target.without_secrets(body.decode("utf-8", "replace")).encode()
             headers = [(name, value) for name, value in _down(response) if name != b"content-type"]
             return UpstreamAnswer(
                 response.status,
@@ -117,13 +117,24 @@ class RelayUpstream:
 
 
 def _fields(request: UpstreamRequest, asks_usage: bool) -> Fields:
-    fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in request.target.defaults.items()}
-    fields.update(request.fields)
+    fields = _with_defaults(request) if request.target.defaults else dict(request.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(request.target.model))
     if asks_usage:
         options: Mapping[str, msgspec.Raw] = bodies.take(fields, "stream_options", Fields, {})
         fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": _TRUE}))
     return fields
+
+
+def _with_defaults(request: UpstreamRequest) -> Fields:
+    """The request's fields over those that the configuration sets for this operation."""
+    allowed = parameters.CHAT if request.operation == "chat" else parameters.EMBEDDINGS
+    said = {_SAME.get(name, name) for name in request.fields}
+    fields = {
+        name: msgspec.Raw(msgspec.json.encode(value))
+        for name, value in request.target.defaults.items()
+        if name in allowed and _SAME.get(name, name) not in said
+    }
+    return {**fields, **request.fields}
 
 
 def _down(response: aiohttp.ClientResponse) -> Headers:
@@ -141,6 +152,15 @@ async def _events(response: aiohttp.ClientResponse, target: Target) -> AsyncGene
         response.close()
 
 
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    """The reason without the address: whoever calls need not know it."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not trusted"
+    return "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "no connection"
+
+
 def _names_option(body: object) -> bool:
     return isinstance(body, bytes) and (b"stream_options" in body or b"include_usage" in body)
 
@@ -149,5 +169,5 @@ def _public(error: Exception, target: Target) -> PublicError:
     if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"{target.label} did not answer in time.")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamFailed(f"{target.label} cannot be reached ({error.os_error.strerror or 'no connection'}).")
+        return UpstreamFailed(f"{target.label} cannot be reached ({_why(error)}).")
     return UpstreamFailed(f"{target.label} broke off its answer ({type(error).__name__}).", code="upstream_broken")

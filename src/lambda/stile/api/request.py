@@ -62,18 +62,14 @@ class Request:
 
     def key(self) -> str | None:
         """The key that came along: `authorization: Bearer`, else `x-api-key`, else `api-key`."""
-        found: dict[bytes, bytes] = {}
-        for name, value in self.scope["headers"]:
-            if name in (b"authorization", b"x-api-key", b"api-key"):
-                found.setdefault(name, value)
-        bearer = found.get(b"authorization", b"")
-        if bearer[:7].lower() == b"bearer ":
-            return bearer[7:].strip().decode("latin-1")
-        other = found.get(b"x-api-key") or found.get(b"api-key")
-        return other.strip().decode("latin-1") if other else None
+        authorization = self.header(b"authorization")
+        if authorization is not None and authorization[:7].lower() == "bearer ":
+            return authorization[7:].strip()
+        other = self.header(b"x-api-key") or self.header(b"api-key")
+        return other.strip() if other else None
 
     async def read(self, limit: int) -> bytes:
-        """The whole body as it comes. Raises ClientGone, and BodyTooLarge beyond `limit` bytes, before or on the way."""
+        """The whole body as it comes. Raises ClientGone, and BodyTooLarge beyond `limit` bytes, at once or later."""
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit:
             raise _too_large(limit)

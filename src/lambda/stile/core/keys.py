@@ -25,6 +25,7 @@ SECRET_BYTES = 32
 NONCE_BYTES = 6
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ID_CHARS = 48
 _SECRET_CHARS = 43  # 62**43 > 2**256
 _TAG_CHARS = 16
 _SEAL_CHARS = 32
@@ -61,6 +62,11 @@ def parse(text: str) -> PresentedKey | None:
     return PresentedKey(
         id=match[1], version=int(text[len(PREFIX) : len(PREFIX) + 2], 16), signed=signed.encode(), tag=tag.encode()
     )
+
+
+def id_of(text: str) -> str:
+    """Where a key's text holds its id, whether or not it is a key."""
+    return text[len(PREFIX) : len(PREFIX) + _ID_CHARS]
 
 
 def read_id(text: str) -> KeyId | None:

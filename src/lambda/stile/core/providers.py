@@ -8,6 +8,8 @@ of each provider's own API documentation, as of November 2026.
 import msgspec
 
 ECHO = "echo"
+OLLAMA = "ollama"
+OLLAMA_PORT = 11434
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ _RELAYED = (
     ),
     Provider("cerebras", base_url="https://api.cerebras.ai/v1", key_env=("CEREBRAS_API_KEY",)),
     Provider("nvidia_nim", base_url="https://integrate.api.nvidia.com/v1", key_env=("NVIDIA_NIM_API_KEY",)),
-    Provider("ollama", base_url="http://127.0.0.1:11434/v1", stream_usage=True),
+    Provider(OLLAMA, base_env=("OLLAMA_API_BASE",), stream_usage=True),
     Provider("hosted_vllm", base_env=("HOSTED_VLLM_API_BASE",), key_env=("HOSTED_VLLM_API_KEY",), stream_usage=True),
     Provider("lm_studio", base_env=("LM_STUDIO_API_BASE",), key_env=("LM_STUDIO_API_KEY",)),
 )
@@ -81,6 +83,24 @@ _TRANSLATED = (
 
 KNOWN = {provider.name: provider for provider in (*_RELAYED, *_TRANSLATED)}
 
+# Those that LiteLLM 1.102 translates for, beside the ones above.
+# fmt: off
+NAMES = frozenset(KNOWN) | {
+    "a2a", "ai21", "ai21_chat", "aiml", "aiohttp_openai", "amazon_nova", "anthropic_text", "assemblyai", "azure_ai",
+    "azure_text", "baseten", "bedrock_mantle", "bytez", "charity_engine", "chutes", "clarifai", "cloudflare",
+    "codestral", "cohere_chat", "cometapi", "compactifai", "dashscope", "databricks", "datarobot", "deepinfra",
+    "docker_model_runner", "elevenlabs", "empower", "featherless_ai", "friendliai", "galadriel", "gigachat",
+    "github", "github_copilot", "gradient_ai", "heroku", "huggingface", "hyperbolic", "inception", "infinity",
+    "jina_ai", "lambda_ai", "langflow", "langgraph", "lemonade", "llamafile", "manus", "maritalk", "meta_llama",
+    "minimax", "modelscope", "moonshot", "morph", "nano-gpt", "nebius", "nlp_cloud", "novita", "nscale",
+    "nvidia_riva", "oci", "oobabooga", "ovhcloud", "parasail", "perplexity", "petals", "poe", "predibase",
+    "publicai", "ragflow", "replicate", "sagemaker", "sagemaker_chat", "sagemaker_nova", "sambanova", "sap",
+    "scaleway", "snowflake", "synthetic", "tencent", "text-completion-codestral", "text-completion-openai", "topaz",
+    "triton", "v0", "vercel_ai_gateway", "vertex_ai", "vertex_ai_beta", "volcengine", "voyage", "wandb", "watsonx",
+    "watsonx_text", "xiaomi_mimo", "xinference", "zai",
+}
+# fmt: on
+
 # Other names for the same thing in LiteLLM's configurations.
 ALIASES = {"ollama_chat": "ollama", "vllm": "hosted_vllm", "custom_openai": "openai", "openai_like": "openai"}
 
@@ -109,12 +129,8 @@ def split_model(model: str) -> tuple[str | None, str]:
     return None, model
 
 
-def get(name: str) -> Provider:
-    """The provider of this name; one that is not known by name is left to LiteLLM."""
-    return KNOWN.get(name) or Provider(name, relayed=False)
-
-
-def azure_v1(base: str) -> str:
-    """Azure's v1 API below a resource's address, whichever of its forms is given."""
-    root = base.rstrip("/").removesuffix("/v1").removesuffix("/openai")
-    return f"{root}/openai/v1"
+def get(name: str) -> Provider | None:
+    """The provider of this name: one of those above, or one that LiteLLM translates for; None when nobody knows it."""
+    if name in KNOWN or name == ECHO:
+        return KNOWN.get(name) or Provider(ECHO, relayed=False)
+    return Provider(name, relayed=False) if name in NAMES else None

@@ -5,6 +5,7 @@ slot, `api_key_01` to `api_key_20`. Times are whole seconds since 1970, UTC.
 """
 
 import hmac
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -61,12 +62,17 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     limits: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
-    def accepts(self, digest: str, now: float) -> bool:
-        """Whether one of the key's living secrets has this digest. Every hash is compared, in constant time."""
-        found = False
+    def accepted_until(self, digest: str, now: float) -> float | None:
+        """When the living secret with this digest ends (perhaps never: inf), or None when there is no such secret.
+
+        Every hash is compared, each in constant time.
+        """
+        accepted = None
         for kept in self.hashes:
-            found |= hmac.compare_digest(kept.digest, digest) and (kept.until is None or now < kept.until)
-        return found
+            until = math.inf if kept.until is None else kept.until
+            if hmac.compare_digest(kept.digest, digest) and now < until:
+                accepted = until
+        return accepted
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,10 +10,12 @@ from stile.core.secret import Secret
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 
+_LEAST_SECRET = 6  # shorter ones are no secrets, and replacing them would garble the text
+
 Via = Literal["relay", "litellm", "echo"]
 
 
-class Target(msgspec.Struct, frozen=True, dict=True):
+class Target(msgspec.Struct, frozen=True):
     """One place that can answer. `label` is what logs call it; `model` the name that the provider is told.
 
     `options` go to LiteLLM as keyword arguments (region, project, version …); `defaults` are request parameters that
@@ -27,10 +29,19 @@ class Target(msgspec.Struct, frozen=True, dict=True):
     api_base: str | None = None
     api_key: Secret | None = None
     key_header: str = "authorization"
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, Secret] = {}
     stream_usage: bool | None = None
     options: Mapping[str, Any] = {}
     defaults: Mapping[str, Any] = {}
+
+    def without_secrets(self, text: str) -> str:
+        """`text` with every secret of this target blotted out, for what a provider says goes to callers."""
+        kept = [self.api_key, *self.headers.values(), *self.options.values()]
+        secrets = [value.reveal() for value in kept if isinstance(value, Secret)]
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= _LEAST_SECRET:
+                text = text.replace(secret, "***")
+        return text
 
 
 class Routes:

@@ -7,9 +7,12 @@ Bytes are cut at events only, so a chunk that ends inside an event, or inside a 
 import itertools
 import re
 
+import msgspec
+
 from stile.core import usage as usages
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
+DONE = b"[DONE]"
 
 _ENDINGS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -18,6 +21,10 @@ _DATA = re.compile(rb"^data: ?(.*?)\r?$", re.MULTILINE)
 
 class EventTooLarge(Exception):
     """An event outgrew MAX_EVENT_BYTES without ending."""
+
+
+class EventCutOff(Exception):
+    """The stream ended inside an event."""
 
 
 class StreamMeter:
@@ -47,9 +54,14 @@ class StreamMeter:
         return chunk
 
     def close(self) -> bytes:
-        """What is left when the stream has ended: an event without its blank line."""
+        """What is left when the stream has ended: an event that only lacks its blank line, else raises EventCutOff."""
         rest, self._rest = bytes(self._rest), bytearray()
-        return self._inspect(rest) if rest else b""
+        if not rest.strip():
+            return rest
+        data = data_of(rest)
+        if data != DONE and not _is_json(data) and not rest.startswith(b":"):
+            raise EventCutOff
+        return self._inspect(rest)
 
     def usage_or_estimate(self, input_bytes: int) -> usages.Usage:
         """The provider's figures, or a guess: what the events hold beyond the envelope that all of them share."""
@@ -80,6 +92,14 @@ class StreamMeter:
             if found is None or not (found.alone and self._hide_usage):
                 kept.append(event)
         return b"".join(kept)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def split(data: bytes) -> list[bytes]:

@@ -5,11 +5,13 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 import uvicorn
 
+BACKLOG = 2048
+LAST_WORD_SECONDS = 1
 GC_THRESHOLD = 20_000  # allocations of tracked objects; CPython's default is 700
 
 
@@ -25,12 +27,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; raises OSError when it is taken or not ours."""
+    """A socket that listens at the address, so that nobody else can; raises OSError when it is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(BACKLOG)
     except BaseException:
         bound.close()
         raise
@@ -52,11 +55,21 @@ async def serve(app: Callable[..., Any], bound: socket.socket, *, drain_seconds:
     _settle_memory()
     # uvicorn raises the signals again once it has stopped; a stop that was asked for is not a failure.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    server = uvicorn.Server(config)
     try:
-        await uvicorn.Server(config).serve(sockets=[bound])
+        await server.serve(sockets=[bound])
+        await _end(server.server_state.tasks)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def _end(calls: Collection["asyncio.Task[None]"]) -> None:
+    """Calls that are still there have had their time: they are told, and say so to their clients."""
+    for call in list(calls):
+        call.cancel()
+    if calls:
+        await asyncio.wait(calls, timeout=LAST_WORD_SECONDS)
 
 
 def _settle_memory() -> None:

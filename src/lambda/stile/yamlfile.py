@@ -1,0 +1,106 @@
+"""A YAML file whose every node knows its line: for configurations whose faults are told all at once, line by line."""
+
+import datetime
+import difflib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stile.errors import ConfigError
+
+_FROM_ENVIRONMENT = "os.environ/"
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class YamlFile:
+    """One file, read. `root` is its top node (None: empty). Raises ConfigError when it is no YAML that can be read.
+
+    `faults` stop the start, `warnings` do not; `unknown` names fields that have no effect.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self.faults: list[str] = []
+        self.warnings: list[str] = []
+        self.unknown: list[str] = []
+        self._path = path
+        self._environment = environment
+        try:
+            text = path.read_text(encoding="utf-8")
+            self.root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except (OSError, UnicodeDecodeError) as fault:
+            raise ConfigError([f"{path}: cannot be read ({fault})"]) from None
+        except yaml.MarkedYAMLError as fault:
+            line = f":{fault.problem_mark.line + 1}" if fault.problem_mark else ""
+            raise ConfigError([f"{path}{line}: not YAML ({fault.problem})"]) from None
+        except (yaml.YAMLError, RecursionError) as fault:
+            raise ConfigError([f"{path}: not YAML ({fault})"]) from None
+
+    def mapping(self, node: yaml.Node, what: str, known: Collection[str] | None = None) -> dict[str, yaml.Node]:
+        """The node's fields, those of merged mappings (`<<`) under its own. `known`: the names that it may have."""
+        if not isinstance(node, yaml.MappingNode):
+            self.fault(node, f"{what} must be a mapping of names to values")
+            return {}
+        own = [str(key.value) for key, _ in node.value if key.tag != _MERGE]
+        for key, _ in node.value:
+            if own.count(str(key.value)) > 1:
+                self.fault(key, f"{key.value} stands here twice")
+                own.remove(str(key.value))
+        try:
+            yaml.constructor.SafeConstructor().flatten_mapping(node)
+        except yaml.MarkedYAMLError as fault:
+            self.fault(node, f"{what}: {fault.problem}")
+            return {}
+        fields = {}
+        for key, value in node.value:
+            name = str(key.value)
+            if known is None or name in known:
+                fields[name] = value
+            else:
+                self._name_unknown(key, name, known)
+        return fields
+
+    def values(self, node: yaml.Node, what: str, known: Collection[str] | None = None) -> dict[str, Any]:
+        """The same as Python objects, `os.environ/NAME` replaced by what it names and dates by their text."""
+        constructor = yaml.constructor.SafeConstructor()
+        values = {}
+        for name, value in self.mapping(node, what, known).items():
+            try:
+                values[name] = self._resolve(value, constructor.construct_object(value, deep=True))
+            except yaml.YAMLError as fault:
+                self.fault(value, f"{name}: {fault}")
+        return values
+
+    def text(self, node: yaml.Node | None) -> str | None:
+        """A scalar's text; None for anything else, and for an empty one."""
+        return node.value if isinstance(node, yaml.ScalarNode) and node.value else None
+
+    def fault(self, node: yaml.Node, text: str) -> None:
+        self.faults.append(self._at(node, text))
+
+    def warn(self, node: yaml.Node, text: str) -> None:
+        self.warnings.append(self._at(node, text))
+
+    def _resolve(self, node: yaml.Node, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._resolve(node, inner) for name, inner in value.items()}
+        if isinstance(value, datetime.date):  # an unquoted 2024-10-21 is a version here, not a day
+            return value.isoformat()
+        if not isinstance(value, str) or not value.startswith(_FROM_ENVIRONMENT):
+            return value
+        name = value.removeprefix(_FROM_ENVIRONMENT)
+        if not self._environment.get(name):
+            self.fault(node, f"the environment variable {name} is not set")
+        return self._environment.get(name)
+
+    def _name_unknown(self, node: yaml.Node, name: str, known: Collection[str]) -> None:
+        """Something like a known name is a slip of the pen, which must not pass; anything else has no effect."""
+        near = difflib.get_close_matches(name, known, n=1)
+        if near:
+            self.fault(node, f"{name}: unknown field; did you mean {near[0]}?")
+        else:
+            self.unknown.append(self._at(node, f"{name}: unknown field, without effect here"))
+
+    def _at(self, node: yaml.Node, text: str) -> str:
+        return f"{self._path}:{node.start_mark.line + 1}: {text}"
