@@ -5,17 +5,18 @@ Free text (warnings, traces) passes a filter that blots out anything shaped like
 """
 
 import logging
+import os
 import re
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 
 _KEY_SHAPED = re.compile(r"(sk-[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}")
 MAX_SHOWN = 512
+_STANDARD_OUTPUT = 1
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
@@ -46,7 +47,7 @@ class Telemetry:
     """Writes lines to `path`, or to standard output."""
 
     def __init__(self, path: Path | None) -> None:
-        self._out: BinaryIO = path.open("ab", buffering=0) if path else sys.stdout.buffer
+        self._out = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if path else _STANDARD_OUTPUT
         self._encoder = msgspec.json.Encoder()
         self._second = 0
         self._second_text = ""
@@ -72,13 +73,12 @@ class Telemetry:
         self._write(self._encoder.encode(line))
 
     def close(self) -> None:
-        if self._out is not sys.stdout.buffer:
-            self._out.close()
+        if self._out != _STANDARD_OUTPUT:
+            os.close(self._out)
 
     def _write(self, line: bytes) -> None:
         try:
-            self._out.write(line + b"\n")
-            self._out.flush()
+            os.write(self._out, line + b"\n")
         except OSError:
             # A reader that has gone, a full disk: a call must not fail for its line.
             pass

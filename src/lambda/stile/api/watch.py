@@ -24,29 +24,32 @@ class Watched:
         self.due = due
         self.over = False
         self.ended_by: EndedBy | None = None
-        self._receive = receive
-        self._task = running_task()
+        self._receive: Receive | None = receive
+        self._task: asyncio.Task[Any] | None = running_task()
         self._deadline: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-        self._deadline = loop.call_at(deadline, self._end, "deadline")
-        self._watcher = loop.create_task(self._until_gone())
+        if self._receive is not None:
+            self._deadline = loop.call_at(deadline, self._end, "deadline")
+            self._watcher = loop.create_task(self._until_gone(self._receive))
 
     def stop(self) -> None:
         self.over = True
+        # It may stand in the queue a little longer; what it holds must not.
+        self._receive = self._task = None
         if self._deadline is not None:
             self._deadline.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
 
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    async def _until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
         self._end("client")
 
     def _end(self, by: EndedBy) -> None:
-        if not self.over:
+        if self._task is not None:
             self.ended_by = by
             self._task.cancel()
 
