@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from stile import __version__, build, settings
 from stile.build import Gateway
 from stile.catalog import Catalog
+from stile.core.providers import ECHO
 from stile.core.records import ADMIN_SCOPES
 from stile.errors import BadRequest, ConfigError, DirectoryUnavailable, EmailTaken, StateError
 from stile.hosts import local_host
@@ -24,6 +25,7 @@ from stile.telemetry import Telemetry
 
 # Long enough for a list from this machine; the others are shown when they come.
 LISTS_GRACE_SECONDS = 0.5
+SHOWN_MODELS = 8
 _ASK = '{"model":"echo","messages":[{"role":"user","content":"Hello"}]}'
 _USAGE = """usage: app.py [key]
 
@@ -132,14 +134,28 @@ def _banner(address: str, key: str | None, catalog: Catalog, models: ModelFile |
         lines.append("            It is shown only now. For another one: make key")
     else:
         lines.append("  API key   one that you have, or a new one: make key")
-    lines.append(f"  Models    {', '.join(catalog.routes.names)}")
-    lines.extend(f"            {_counted(name, number)}" for name, number in catalog.found().items())
+    named = _by_provider(catalog) if models else [ECHO]
+    found = [_counted(name, number) for name, number in catalog.found().items()]
+    lines.extend(f"  {'' if number else 'Models':<10}{text}" for number, text in enumerate([*named, *found]))
     lines.extend(f"  Note      {warning}" for warning in (models.warnings if models else ()))
     curl = (
         f"curl {address}/v1/chat/completions -H 'Authorization: Bearer {key or 'YOUR_KEY'}'"
         f" -H 'Content-Type: application/json' -d '{_ASK}'"
     )
     return "\n".join([*lines, "", "  A first call:", "", curl, ""])
+
+
+def _by_provider(catalog: Catalog) -> list[str]:
+    """A line for each provider that the model file names: how many models, and the first of them."""
+    names: dict[str, list[str]] = {}
+    for model in catalog.models():
+        names.setdefault(model.owned_by, []).append(model.id)
+    return [
+        f"{provider}: {_models(len(ids))}: {', '.join(ids[:SHOWN_MODELS])}{', …' if ids[SHOWN_MODELS:] else ''}"
+        if provider != ECHO
+        else ECHO
+        for provider, ids in names.items()
+    ]
 
 
 def _show_late(shown: Mapping[str, int | None], catalog: Catalog) -> None:
@@ -151,7 +167,11 @@ def _show_late(shown: Mapping[str, int | None], catalog: Catalog) -> None:
 def _counted(name: str, number: int | None) -> str:
     if number is None:
         return f"{name}: any of its models, as {name}/… (its list has not come)"
-    return f"{name}: {number} model{'' if number == 1 else 's'}, as {name}/…"
+    return f"{name}: {_models(number)}, as {name}/…"
+
+
+def _models(number: int) -> str:
+    return f"{number} model{'' if number == 1 else 's'}"
 
 
 def _address(bound: socket.socket) -> str:
