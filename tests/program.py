@@ -74,6 +74,10 @@ class Program:
         """The log's lines so far."""
         return [json.loads(line) for line in self.out.read_text().splitlines() if line.startswith("{")]
 
+    def calls(self) -> list[dict[str, Any]]:
+        """The lines of calls alone."""
+        return [line for line in self.lines() if line["event"] == "call"]
+
     def line_of(self, request_id: str) -> dict[str, Any]:
         """The log line of one call; it is written when the call has ended, so it may be a moment away."""
         return wait_for(

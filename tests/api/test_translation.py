@@ -7,7 +7,6 @@ from typing import Any
 
 import openai
 import pytest
-
 from tests import leaks, program
 from tests.mocks import anthropic, bedrock, provider
 from tests.mocks.provider import Provider, Script
@@ -28,7 +27,7 @@ def play(folder: Path, script: Script, params: str, story: Story, **settings: st
             config.write_text(
                 f"model_list:\n  - model_name: m\n    litellm_params: {{{params}, api_base: '{server.url}'}}\n"
             )
-            with program.running(folder, STILE_CONFIG=str(config), **settings) as gateway:
+            with program.running(folder, STILE_CONFIG=str(config), PLANTED=leaks.PROVIDER_KEY, **settings) as gateway:
                 sdk = openai.AsyncOpenAI(base_url=f"{gateway.base}/v1", api_key=gateway.key, max_retries=0)
                 async with sdk:
                     await story(sdk, gateway, server)
@@ -38,10 +37,10 @@ def play(folder: Path, script: Script, params: str, story: Story, **settings: st
     asyncio.run(main())
 
 
-ANTHROPIC = f"model: anthropic/{anthropic.MODEL}, api_key: {leaks.PROVIDER_KEY}"
+ANTHROPIC = f"model: anthropic/{anthropic.MODEL}, api_key: os.environ/PLANTED"
 BEDROCK = (
     "model: bedrock/anthropic.claude-3-haiku-20240307-v1:0, aws_region_name: eu-west-1, aws_access_key_id: AKIA,"
-    f" aws_secret_access_key: {leaks.PROVIDER_KEY}"
+    " aws_secret_access_key: os.environ/PLANTED"
 )
 BOTH = pytest.mark.parametrize(
     ("script", "params"), [(anthropic.chat, ANTHROPIC), (bedrock.converse, BEDROCK)], ids=["anthropic", "bedrock"]
@@ -55,11 +54,9 @@ def test_the_sdk_gets_answers_and_streams_through_litellm(folder: Path, script: 
         assert whole.choices[0].message.content == WORDS
         chunks = [chunk async for chunk in await sdk.chat.completions.create(model="m", messages=HELLO, stream=True)]
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == WORDS
-        lines = [line for line in gateway.lines() if line["event"] == "call"]
-        assert [(line["input_tokens"], line["output_tokens"], line["stream"]) for line in lines] == [
-            (11, 7, False),
-            (11, 7, True),
-        ]
+        lines = program.wait_for(lambda: calls if len(calls := gateway.calls()) == 2 else None, "two lines")
+        used = [(line["input_tokens"], line["output_tokens"], line["stream"]) for line in lines]
+        assert used == [(11, 7, False), (11, 7, True)]
 
     play(folder, script, params, story)
 

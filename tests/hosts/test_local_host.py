@@ -108,7 +108,7 @@ def test_a_stream_that_does_not_end_in_time_ends_with_an_error_event(folder: Pat
             with pytest.raises(openai.APIError, match="stopping"):
                 next(stream)
         assert gateway.process.wait(program.WAIT) == 0
-        assert [line["error"] for line in gateway.lines() if line["event"] == "call"] == ["gateway_stopping"]
+        assert [line["error"] for line in gateway.calls()] == ["gateway_stopping"]
 
 
 def test_a_time_out_is_a_504_before_the_first_byte_and_an_error_event_after(folder: Path, upstream: Upstream) -> None:

@@ -4,6 +4,7 @@ Nothing that is not a declared field of CallRecord can be logged of a call: no h
 Free text (warnings, traces) passes a filter that blots out anything shaped like a key.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -77,11 +78,8 @@ class Telemetry:
             os.close(self._out)
 
     def _write(self, line: bytes) -> None:
-        try:
+        with contextlib.suppress(OSError):  # a reader that has gone, a full disk: a call must not fail for its line
             os.write(self._out, line + b"\n")
-        except OSError:
-            # A reader that has gone, a full disk: a call must not fail for its line.
-            pass
 
     def _now(self) -> str:
         now = time.time()
