@@ -21,6 +21,8 @@ MODELS = [
     "reset-in-head",
     "reset-mid",
     "short",
+    "unframed",
+    "unframed-cut",
     "refuses-usage",
     "groq",
     "mistral",

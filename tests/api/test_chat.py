@@ -202,6 +202,21 @@ def test_a_break_in_mid_stream_ends_with_an_error_event(gateway: Program, upstre
     assert line["output_tokens"] > 0
 
 
+def test_a_stream_that_only_the_connections_close_ends_must_say_that_it_is_done(gateway: Program) -> None:
+    with openai.OpenAI(base_url=f"{gateway.base}/v1", api_key=gateway.key, max_retries=0) as client:
+        assert text_of(list(client.chat.completions.create(model="unframed", messages=HELLO, stream=True))) == WHOLE
+        stream = client.chat.completions.create(model="unframed-cut", messages=HELLO, stream=True)
+        with pytest.raises(openai.APIError, match="broke off"):
+            list(stream)
+
+
+def test_a_callers_own_wish_for_usage_goes_up_and_so_does_the_refusal(gateway: Program, upstream: Upstream) -> None:
+    seen = upstream.count("refuses-usage")
+    body = {"model": "refuses-usage", "messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
+    assert gateway.ask("POST", "/v1/chat/completions", body).status == 400
+    assert upstream.count("refuses-usage") == seen + 1
+
+
 @pytest.mark.parametrize("model", ["never-ending", "slow"])
 def test_a_client_that_goes_away_ends_the_call_upstream(gateway: Program, upstream: Upstream, model: str) -> None:
     upstream.closed.clear()

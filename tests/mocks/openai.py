@@ -261,6 +261,15 @@ async def _reset_mid(exchange: _Exchange) -> bool:
     return await exchange.reset()
 
 
+async def _unframed(exchange: _Exchange) -> bool:
+    """Neither a length nor chunks: the connection's close is the end."""
+    exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+    whole = exchange.call.json["model"] == "unframed"
+    exchange.writer.write(b"".join(events(usage=False) if whole else events(usage=False)[:3]))
+    await exchange.writer.drain()
+    return False
+
+
 async def _short(exchange: _Exchange) -> bool:
     """Fewer bytes than announced."""
     exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{")
@@ -325,6 +334,8 @@ _SCRIPTS: dict[str, Script] = {
     "reset-in-head": _reset_in_head,
     "reset-mid": _reset_mid,
     "short": _short,
+    "unframed": _unframed,
+    "unframed-cut": _unframed,
     "refuses-usage": _refuses_usage,
     "groq": _groq,
     "mistral": _mistral,

@@ -14,7 +14,7 @@ import msgspec
 from stile import __version__
 from stile.adapters.http_body import read_up_to
 from stile.core import body as bodies
-from stile.core import envelope, parameters
+from stile.core import envelope, parameters, sse
 from stile.core.body import Fields
 from stile.core.routes import Target
 from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
@@ -50,18 +50,15 @@ class RelayUpstream:
     async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
         target = request.target
         try:
-            response = await self._post(request, asks_usage := self._asks_usage(request))
-            if response.status < 300:
-                return await self._answer(response, target)
-            failure = await self._failure(response, target)
-            if not asks_usage or failure.status not in (400, 422) or not _names_option(failure.body):
-                return failure
-            again = await self._post(request, asks_usage=False)
-            self._refuse_usage.add(target.api_base)
-            _log.warning("%s does not take stream_options.include_usage; it is not asked for again", target.api_base)
-            if again.status < 300:
-                return await self._answer(again, target)
-            return await self._failure(again, target)
+            asks_usage = self._asks_usage(request)
+            answer = await self._answer(await self._post(request, asks_usage), target)
+            if not asks_usage or answer.status not in (400, 422) or not _names_option(answer.body):
+                return answer
+            answer = await self._answer(await self._post(request, asks_usage=False), target)
+            if answer.status < 300:
+                self._refuse_usage.add(target.api_base)
+                _log.warning("%s takes no stream_options.include_usage; it is not asked again", target.api_base)
+            return answer
         except (aiohttp.ClientError, OSError) as error:
             raise _public(error, target) from error
 
@@ -69,9 +66,9 @@ class RelayUpstream:
         await self._session.close()
 
     def _asks_usage(self, request: UpstreamRequest) -> bool:
-        """Whether to ask for usage on the gateway's own account: the caller's wish goes up in any case."""
+        """Whether to ask for usage on the gateway's own account: a caller's wish goes up in any case."""
         target = request.target
-        if not request.stream or target.stream_usage is False:
+        if not request.stream or target.stream_usage is False or _names_option(request.fields.get("stream_options")):
             return False
         return target.stream_usage is True or target.api_base not in self._refuse_usage
 
@@ -96,6 +93,8 @@ class RelayUpstream:
         )
 
     async def _answer(self, response: aiohttp.ClientResponse, target: Target) -> UpstreamAnswer:
+        if response.status >= 300:
+            return await self._failure(response, target)
         if response.headers.get("content-type", "").startswith(_EVENT_STREAM):
             return UpstreamAnswer(response.status, _down(response), _events(response, target))
         return UpstreamAnswer(response.status, _down(response), await response.read())
@@ -119,6 +118,8 @@ class RelayUpstream:
 def _fields(request: UpstreamRequest, asks_usage: bool) -> Fields:
     fields = _with_defaults(request) if request.target.defaults else dict(request.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(request.target.model))
+    if request.target.stream_usage is False:
+        fields.pop("stream_options", None)  # it would be refused; usage comes unasked, or is estimated
     if asks_usage:
         options: Mapping[str, msgspec.Raw] = bodies.take(fields, "stream_options", Fields, {})
         fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": _TRUE}))
@@ -143,13 +144,22 @@ def _down(response: aiohttp.ClientResponse) -> Headers:
 
 async def _events(response: aiohttp.ClientResponse, target: Target) -> AsyncGenerator[bytes, None]:
     read = response.content.readany
+    last = b""
     try:
         while chunk := await read():
+            last = chunk
             yield chunk
+        # Where only the connection's close tells the end, an answer that was cut off looks the same as a whole one.
+        if not _is_framed(response) and sse.DONE not in last:
+            raise UpstreamFailed(f"{target.label} broke off its answer.", code="upstream_broken")
     except (aiohttp.ClientError, OSError) as error:
         raise _public(error, target) from error
     finally:
         response.close()
+
+
+def _is_framed(response: aiohttp.ClientResponse) -> bool:
+    return "transfer-encoding" in response.headers or "content-length" in response.headers
 
 
 def _why(error: aiohttp.ClientConnectorError) -> str:
@@ -161,8 +171,10 @@ def _why(error: aiohttp.ClientConnectorError) -> str:
     return "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "no connection"
 
 
-def _names_option(body: object) -> bool:
-    return isinstance(body, bytes) and (b"stream_options" in body or b"include_usage" in body)
+def _names_option(said: object) -> bool:
+    """Whether a caller's options, or a provider's refusal, speak of usage in streams."""
+    text = bytes(said) if isinstance(said, bytes | msgspec.Raw) else b""
+    return b"stream_options" in text or b"include_usage" in text
 
 
 def _public(error: Exception, target: Target) -> PublicError:
@@ -170,4 +182,4 @@ def _public(error: Exception, target: Target) -> PublicError:
         return UpstreamTimeout(f"{target.label} did not answer in time.")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamFailed(f"{target.label} cannot be reached ({_why(error)}).")
-    return UpstreamFailed(f"{target.label} broke off its answer ({type(error).__name__}).", code="upstream_broken")
+    return UpstreamFailed(f"{target.label} broke off its answer.", code="upstream_broken")

@@ -124,13 +124,15 @@ async def _deliver_whole(reply: Reply, body: bytes, request: Request, send: Send
 async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], request: Request, send: Send) -> None:
     first = await anext(events, b"")  # until it is there, a failure can still be told by the status
     await _start(reply, (b"cache-control", b"no-cache"), request, send)
-    record = request.record
-    record.bytes_out = len(first)
-    await send({"type": "http.response.body", "body": first, "more_body": True})
-    async for chunk in events:
-        record.bytes_out += len(chunk)
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    sent = len(first)
+    try:
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for chunk in events:
+            sent += len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        request.record.bytes_out = sent
 
 
 async def _start(reply: Reply, header: tuple[bytes, bytes], request: Request, send: Send) -> None:
