@@ -4,6 +4,7 @@ Nothing that is not a declared field of CallRecord can be logged of a call: no h
 Free text (warnings, traces) passes a filter that blots out anything shaped like a key.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -45,11 +46,12 @@ class CallRecord(msgspec.Struct):
 
 
 class Telemetry:
-    """Writes lines to `path`, or to standard output."""
+    """Writes lines to `path`, or to standard output: inside an event loop all lines of one turn at once."""
 
     def __init__(self, path: Path | None) -> None:
         self._out = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if path else _STANDARD_OUTPUT
         self._encoder = msgspec.json.Encoder()
+        self._waiting: list[bytes] = []
         self._second = 0
         self._second_text = ""
 
@@ -73,13 +75,26 @@ class Telemetry:
             line["trace"] = redact(trace)
         self._write(self._encoder.encode(line))
 
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._waiting = self._waiting, []
+        rest = memoryview(b"".join(lines))
+        with contextlib.suppress(OSError):  # a reader that has gone, a full disk: a call must not fail for its line
+            while rest:
+                rest = rest[os.write(self._out, rest) :]
+
     def close(self) -> None:
+        self.flush()
         if self._out != _STANDARD_OUTPUT:
             os.close(self._out)
 
     def _write(self, line: bytes) -> None:
-        with contextlib.suppress(OSError):  # a reader that has gone, a full disk: a call must not fail for its line
-            os.write(self._out, line + b"\n")
+        self._waiting.append(line + b"\n")
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:  # no loop runs: nothing to wait for
+                self.flush()
 
     def _now(self) -> str:
         now = time.time()

@@ -4,12 +4,14 @@ Headers pass by allow-list, both ways. The caller's credentials, cookies and que
 headers and the provider's own rate limits never come down. Redirects are not followed.
 """
 
+import functools
 import io
 import logging
 from collections.abc import AsyncGenerator, Mapping
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from stile import __version__
 from stile.adapters.http_body import read_up_to
@@ -77,16 +79,17 @@ class RelayUpstream:
         headers = {
             "content-type": "application/json",
             "accept": _EVENT_STREAM if request.stream else "application/json",
-            **{name: value.reveal() for name, value in target.headers.items()},
         }
         for name, value in request.headers:
-            headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+        for own, secret in target.headers.items():
+            headers[own] = secret.reveal()
         if target.api_key is not None:
             key = target.api_key.reveal()
             headers[target.key_header] = f"Bearer {key}" if target.key_header == "authorization" else key
         body = bodies.write(_fields(request, asks_usage))
         return await self._session.post(
-            f"{target.api_base}{_PATHS[request.operation]}",
+            _url(target.api_base, request.operation),
             data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
             headers=headers,
             allow_redirects=False,
@@ -115,9 +118,19 @@ class RelayUpstream:
             )
 
 
+@functools.lru_cache(1024)
+def _url(base: str | None, operation: Operation) -> URL:
+    return URL(f"{base}{_PATHS[operation]}")
+
+
+@functools.lru_cache(1024)
+def _text(value: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
 def _fields(request: UpstreamRequest, asks_usage: bool) -> Fields:
     fields = _with_defaults(request) if request.target.defaults else dict(request.fields)
-    fields["model"] = msgspec.Raw(msgspec.json.encode(request.target.model))
+    fields["model"] = _text(request.target.model)
     if request.target.stream_usage is False:
         fields.pop("stream_options", None)  # it would be refused; usage comes unasked, or is estimated
     if asks_usage:

@@ -51,7 +51,7 @@ class Request:
         self.started = False
 
     def elapsed_ms(self) -> float:
-        return round((time.perf_counter() - self.began) * 1000, 2)
+        return int((time.perf_counter() - self.began) * 100_000) / 100  # round() takes three times as long
 
     def header(self, wanted: bytes) -> str | None:
         """A header's first value; `wanted` in lower case."""

@@ -49,9 +49,7 @@ class StreamMeter:
         self._bytes += size
         if size < self._smallest:  # noqa: PLR1730 (min() would cost a call for each chunk)
             self._smallest = size
-        if b'"usage"' in chunk and usages.may_hold_usage(chunk):
-            return self._inspect(chunk)
-        return chunk
+        return self._inspect(chunk) if usages.may_hold_usage(chunk) else chunk
 
     def close(self) -> bytes:
         """What is left when the stream has ended: an event that only lacks its blank line, else raises EventCutOff."""

@@ -59,8 +59,12 @@ _decoder = msgspec.json.Decoder(_Answer)
 
 
 def may_hold_usage(data: bytes) -> bool:
-    """A quick look that is never wrong about absence: inside JSON strings a quote is always escaped."""
-    return b'"usage"' in data and _USAGE_KEY.search(data) is not None
+    """A quick look that is never wrong about absence: inside JSON strings a quote is always escaped.
+
+    Providers that were asked for usage say `"usage":null` in every chunk but the last: counting is the cheapest way past.
+    """
+    named = data.count(b'"usage"')
+    return named != 0 and named != data.count(b'"usage":null') and _USAGE_KEY.search(data) is not None
 
 
 def find(data: bytes) -> Found | None:
@@ -71,12 +75,11 @@ def find(data: bytes) -> Found | None:
         answer = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return None
-    holders = [answer, answer.x_groq, *(answer.choices or ())]
-    for holder in holders:
-        usage = holder.usage.read() if holder is not None and holder.usage is not None else None
-        if usage is not None:
-            return Found(usage, alone=answer.choices == [])
-    return None
+    usage = None if answer.usage is None else answer.usage.read()
+    for holder in () if usage is not None else (answer.x_groq, *(answer.choices or ())):
+        if holder is not None and holder.usage is not None:
+            usage = holder.usage.read()
+    return None if usage is None else Found(usage, alone=answer.choices == [])
 
 
 def estimate(input_bytes: int, output_bytes: int, events: int = 0) -> Usage:
