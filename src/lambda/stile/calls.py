@@ -68,6 +68,8 @@ class Calls:
             raise Forbidden(
                 f"This API key may not use the model '{call.model}'.", code="model_not_allowed", param="model"
             )
+        if len(targets) == 1:
+            return targets[0]
         return routes.choose(targets, random.random())  # noqa: S311 (spreads load; nothing secret)
 
 

@@ -64,10 +64,17 @@ class Endpoint:
                 self._frame.telemetry.call(record)
 
     async def _serve(self, request: Request, send: Send) -> None:
-        self._check_method(request)
+        method = request.scope["method"]
+        if self._methods and method not in self._methods:
+            raise MethodNotAllowed(
+                f"Not allowed to {method} on {request.scope['path']}.", headers=[("allow", ", ".join(self._methods))]
+            )
         if self._needs is not None:
-            await self._check_key(request, self._needs)
-        if request.scope["method"] == "POST":
+            request.caller = caller = await self._frame.authenticator.authenticate(request.key())
+            request.record.user_id, request.record.key_id = caller.user_id, caller.key_id
+            if self._needs not in caller.scopes:
+                raise Forbidden(f"This API key does not have the scope '{self._needs}'.", code="missing_scope")
+        if method == "POST":
             request.body = await request.read(self._frame.max_body_bytes)
         watched = self._frame.watch.begin(request.receive)
         try:
@@ -82,20 +89,6 @@ class Endpoint:
                 raise
         finally:
             watched.stop()
-
-    def _check_method(self, request: Request) -> None:
-        method = request.scope["method"]
-        if self._methods and method not in self._methods:
-            raise MethodNotAllowed(
-                f"Not allowed to {method} on {request.scope['path']}.", headers=[("allow", ", ".join(self._methods))]
-            )
-
-    async def _check_key(self, request: Request, needs: Scope) -> None:
-        caller = await self._frame.authenticator.authenticate(request.key())
-        request.caller = caller
-        request.record.user_id, request.record.key_id = caller.user_id, caller.key_id
-        if needs not in caller.scopes:
-            raise Forbidden(f"This API key does not have the scope '{needs}'.", code="missing_scope")
 
     async def _was_meant(self, request: Request, watched: Watched, send: Send) -> bool:
         """Finish a call that was cancelled. Answers whether it was this call that was meant, and not the gateway."""

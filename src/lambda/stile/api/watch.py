@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from typing import Any, Literal
 
-from stile.api.request import Receive, running_task
+from stile.api.request import Receive
 
 WATCH_AFTER = 0.05
 
@@ -25,7 +25,7 @@ class Watched:
         self.over = False
         self.ended_by: EndedBy | None = None
         self._receive: Receive | None = receive
-        self._task: asyncio.Task[Any] | None = running_task()
+        self._task = asyncio.current_task()
         self._deadline: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 

@@ -72,7 +72,7 @@ class Routes:
 
 def choose(targets: Sequence[Target], chance: float) -> Target:
     """One of several equal targets; `chance` is a random number in [0, 1)."""
-    return targets[int(chance * len(targets))] if len(targets) > 1 else targets[0]
+    return targets[int(chance * len(targets))]
 
 
 def _fill(target: Target, matched: str) -> Target:

@@ -61,7 +61,7 @@ _decoder = msgspec.json.Decoder(_Answer)
 def may_hold_usage(data: bytes) -> bool:
     """A quick look that is never wrong about absence: inside JSON strings a quote is always escaped.
 
-    Providers that were asked for usage say `"usage":null` in every chunk but the last: counting is the cheapest way past.
+    Providers that were asked for usage say `"usage":null` in every chunk but the last: counting is the cheapest.
     """
     named = data.count(b'"usage"')
     return named != 0 and named != data.count(b'"usage":null') and _USAGE_KEY.search(data) is not None
