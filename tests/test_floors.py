@@ -21,8 +21,10 @@ FLOORS = [
 HOSTS = "hosts"
 # Third-party library → the rooms that may import it.
 LIBRARIES: dict[str, set[str]] = {
+    "aiohappyeyeballs": {"adapters"},
     "aiohttp": {"adapters"},
     "botocore": {"adapters"},
+    "httptools": {"adapters"},
     "litellm": {"adapters"},
     "msgspec": set().union(*FLOORS),
     "starlette": {"api", "build"},

@@ -5,32 +5,40 @@ headers and the provider's own rate limits never come down. Redirects are not fo
 """
 
 import functools
-import io
 import logging
 from collections.abc import AsyncGenerator, Mapping
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from stile import __version__
-from stile.adapters.http_body import read_up_to
+from stile.adapters.http_client import ConnectError, HttpAnswer, HttpClient
 from stile.core import body as bodies
 from stile.core import envelope, parameters, sse
 from stile.core.body import Fields
 from stile.core.routes import Target
+from stile.core.secret import Secret
 from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
 from stile.ports import Headers, Operation, UpstreamAnswer, UpstreamRequest
 
 DOWN = frozenset(
-    {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms", b"openai-version"}
+    {
+        b"content-type",
+        b"content-encoding",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-should-retry",
+        b"openai-processing-ms",
+        b"openai-version",
+    }
 )
 
 CONNECT_SECONDS = 10
 _ERROR_BYTES = 256 * 1024
-_LARGE_BODY = 1024 * 1024
 _PATHS: dict[Operation, str] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
-_EVENT_STREAM = "text/event-stream"
+_JSON = (b"content-type", b"application/json")
+_OWN: Headers = (_JSON, (b"user-agent", f"stile/{__version__}".encode()), (b"accept-encoding", b"identity"))
+_EVENT_STREAM = b"text/event-stream"
+_ACCEPT = {True: (b"accept", _EVENT_STREAM), False: (b"accept", b"application/json")}
 _SAME = {"max_tokens": "max_completion_tokens"}  # the old name and the new one; OpenAI refuses both at once
 _TRUE = msgspec.Raw(b"true")
 
@@ -41,12 +49,7 @@ class RelayUpstream:
     """The Upstream port over HTTP, made inside the event loop. The time for a whole call is its caller's to bound."""
 
     def __init__(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-            headers={"user-agent": f"stile/{__version__}", "accept-encoding": "identity"},
-        )
+        self._client = HttpClient(connect_seconds=CONNECT_SECONDS)
         self._refuse_usage: set[str | None] = set()
 
     async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
@@ -61,11 +64,11 @@ class RelayUpstream:
                 self._refuse_usage.add(target.api_base)
                 _log.warning("%s takes no stream_options.include_usage; it is not asked again", target.api_base)
             return answer
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             raise _public(error, target) from error
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._client.close()
 
     def _asks_usage(self, request: UpstreamRequest) -> bool:
         """Whether to ask for usage on the gateway's own account: a caller's wish goes up in any case."""
@@ -74,53 +77,49 @@ class RelayUpstream:
             return False
         return target.stream_usage is True or target.api_base not in self._refuse_usage
 
-    async def _post(self, request: UpstreamRequest, asks_usage: bool) -> aiohttp.ClientResponse:
+    async def _post(self, request: UpstreamRequest, asks_usage: bool) -> HttpAnswer:
         target = request.target
-        headers = {
-            "content-type": "application/json",
-            "accept": _EVENT_STREAM if request.stream else "application/json",
-        }
-        for name, value in request.headers:
-            headers[name.decode("latin-1")] = value.decode("latin-1")
-        for own, secret in target.headers.items():
-            headers[own] = secret.reveal()
+        headers = [*_OWN, _ACCEPT[request.stream], *request.headers]
         if target.api_key is not None:
-            key = target.api_key.reveal()
-            headers[target.key_header] = f"Bearer {key}" if target.key_header == "authorization" else key
+            headers.append(_credential(target.api_key, target.key_header))
+        if target.headers:
+            own = {name.encode(): value.reveal().encode() for name, value in target.headers.items()}
+            headers = [*(header for header in headers if header[0] not in own), *own.items()]
         body = bodies.write(_fields(request, asks_usage))
-        return await self._session.post(
-            _url(target.api_base, request.operation),
-            data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
-            headers=headers,
-            allow_redirects=False,
-        )
+        return await self._client.post(_url(target.api_base, request.operation), headers, body)
 
-    async def _answer(self, response: aiohttp.ClientResponse, target: Target) -> UpstreamAnswer:
-        if response.status >= 300:
-            return await self._failure(response, target)
-        if response.headers.get("content-type", "").startswith(_EVENT_STREAM):
-            return UpstreamAnswer(response.status, _down(response), _events(response, target))
-        return UpstreamAnswer(response.status, _down(response), await response.read())
+    async def _answer(self, answer: HttpAnswer, target: Target) -> UpstreamAnswer:
+        if answer.status >= 300:
+            return await _failure(answer, target)
+        down = [header for header in answer.headers if header[0] in DOWN]
+        if any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in down):
+            return UpstreamAnswer(answer.status, down, _events(answer, target))
+        return UpstreamAnswer(answer.status, down, await answer.read())
 
-    async def _failure(self, response: aiohttp.ClientResponse, target: Target) -> UpstreamAnswer:
-        async with response:
-            if response.status < 400:
-                raise UpstreamFailed(
-                    f"{target.label} answered with a redirect ({response.status}); check its api_base."
-                )
-            body = await read_up_to(response, _ERROR_BYTES)
-            body = target.without_secrets(body.decode("utf-8", "replace")).encode()
-            headers = [(name, value) for name, value in _down(response) if name != b"content-type"]
-            return UpstreamAnswer(
-                response.status,
-                [(b"content-type", b"application/json"), *headers],
-                envelope.keep_or_wrap(body, response.status, target.label),
-            )
+
+async def _failure(answer: HttpAnswer, target: Target) -> UpstreamAnswer:
+    body = bytearray()
+    try:
+        while len(body) < _ERROR_BYTES and (more := await answer.readany()):
+            body += more
+    finally:
+        answer.close()
+    if answer.status < 400:
+        raise UpstreamFailed(f"{target.label} answered with a redirect ({answer.status}); check its api_base.")
+    said = target.without_secrets(body[:_ERROR_BYTES].decode("utf-8", "replace")).encode()
+    headers = [header for header in answer.headers if header[0] in DOWN and not header[0].startswith(b"content-")]
+    return UpstreamAnswer(answer.status, [_JSON, *headers], envelope.keep_or_wrap(said, answer.status, target.label))
 
 
 @functools.lru_cache(1024)
-def _url(base: str | None, operation: Operation) -> URL:
-    return URL(f"{base}{_PATHS[operation]}")
+def _credential(key: Secret, header: str) -> tuple[bytes, bytes]:
+    value = key.reveal()
+    return header.encode(), (f"Bearer {value}" if header == "authorization" else value).encode()
+
+
+@functools.lru_cache(1024)
+def _url(base: str | None, operation: Operation) -> str:
+    return f"{base}{_PATHS[operation]}"
 
 
 @functools.lru_cache(1024)
@@ -151,37 +150,20 @@ def _with_defaults(request: UpstreamRequest) -> Fields:
     return {**fields, **request.fields}
 
 
-def _down(response: aiohttp.ClientResponse) -> Headers:
-    return [(lower, value) for name, value in response.raw_headers if (lower := name.lower()) in DOWN]
-
-
-async def _events(response: aiohttp.ClientResponse, target: Target) -> AsyncGenerator[bytes, None]:
-    read = response.content.readany
+async def _events(answer: HttpAnswer, target: Target) -> AsyncGenerator[bytes, None]:
+    read = answer.readany
     last = b""
     try:
         while chunk := await read():
             last = chunk
             yield chunk
         # Where only the connection's close tells the end, an answer that was cut off looks the same as a whole one.
-        if not _is_framed(response) and sse.DONE not in last:
+        if not answer.framed and sse.DONE not in last:
             raise UpstreamFailed(f"{target.label} broke off its answer.", code="upstream_broken")
-    except (aiohttp.ClientError, OSError) as error:
+    except OSError as error:
         raise _public(error, target) from error
     finally:
-        response.close()
-
-
-def _is_framed(response: aiohttp.ClientResponse) -> bool:
-    return "transfer-encoding" in response.headers or "content-length" in response.headers
-
-
-def _why(error: aiohttp.ClientConnectorError) -> str:
-    """The reason without the address: whoever calls need not know it."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its name cannot be resolved"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its certificate is not trusted"
-    return "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "no connection"
+        answer.close()
 
 
 def _names_option(said: object) -> bool:
@@ -190,9 +172,9 @@ def _names_option(said: object) -> bool:
     return b"stream_options" in text or b"include_usage" in text
 
 
-def _public(error: Exception, target: Target) -> PublicError:
+def _public(error: OSError, target: Target) -> PublicError:
     if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"{target.label} did not answer in time.")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamFailed(f"{target.label} cannot be reached ({_why(error)}).")
+    if isinstance(error, ConnectError):
+        return UpstreamFailed(f"{target.label} cannot be reached ({error}).")
     return UpstreamFailed(f"{target.label} broke off its answer.", code="upstream_broken")
