@@ -8,15 +8,15 @@ import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import uvloop
 
 from stile.adapters import http_connection
-from stile.adapters.http_client import BrokenError, ConnectError, HttpAnswer, HttpClient
+from stile.adapters.http_client import BrokenError, ConnectError, HttpAnswer, HttpClient, _target
 from stile.adapters.http_connection import Connection
 
 SETTLED = 20  # seconds after which a test counts as failed
@@ -168,8 +168,8 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def connection_of(answer: HttpAnswer) -> Connection:
-    assert answer._connection is not None
-    return answer._connection
+    assert isinstance(answer._source, Connection)
+    return answer._source
 
 
 # --- what is sent ---
@@ -210,8 +210,6 @@ def test_a_request_is_written_as_the_standard_has_it(run: Run) -> None:
     ],
 )
 def test_the_host_header_names_the_port_only_if_it_is_not_the_usual_one(url: str, start: bytes) -> None:
-    from stile.adapters.http_client import _target
-
     assert _target(url)[1] == start
 
 
@@ -317,6 +315,12 @@ class Wire(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        assert not self.aborted
 
     def is_closing(self) -> bool:
         return self.aborted
@@ -427,6 +431,27 @@ def test_a_slow_reader_stops_the_sender(run: Run) -> None:
             assert await answer.read() == piece * 160
             assert await ask(http, server) == b"ok"
             assert server.connections == 1, "a connection that was paused reads again"
+
+    run(test())
+
+
+def test_what_is_queued_can_be_read_while_the_connection_dies(run: Run) -> None:
+    async def test() -> None:
+        here, there = socket.socketpair()
+        with here, there:
+            connection = Connection([], lambda _: None, lambda _: None)
+            wire = Wire(here)
+            connection.connection_made(wire)
+            call = asyncio.create_task(connection.ask(b"", b"", 0.0))
+            await asyncio.sleep(0)
+            connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 999999\r\n\r\n" + bytes(300_000))
+            answer = await call
+            assert answer is not None
+            wire.aborted = True  # the transport knows, and has yet to tell
+            assert await answer.readany() == bytes(300_000)
+            connection.connection_lost(ConnectionResetError())
+            with pytest.raises(BrokenError):
+                await answer.readany()
 
     run(test())
 
@@ -737,6 +762,7 @@ def test_idle_connections_are_closed_in_time(run: Run) -> None:
         async with serving(script) as server, client(idle_seconds=0.05) as http:
             await asyncio.gather(ask(http, server), ask(http, server))
             await ask(http, server)
+            http._shelves[next(iter(http._shelves))][-1].idle_since += 0.05  # so that the timer is set anew
             assert sorted([await closed.get(), await closed.get()]) == [1, 2]
             assert http._sweeper is None
             assert await ask(http, server) == b"ok"
@@ -965,6 +991,14 @@ def test_ipv6_has_its_brackets_in_the_host_header_only(run: Run) -> None:
 
 def test_a_connection_that_is_closed_at_once_is_an_error(run: Run) -> None:
     async def test() -> None:
+        here, there = socket.socketpair()
+        with here, there:
+            connection = Connection([], lambda _: None, lambda _: None)
+            connection.connection_made(Wire(here))
+            connection.data_received(b"HTTP/1.1 408 Too late\r\n\r\n")
+            with pytest.raises(BrokenError, match="before the request"):
+                await connection.ask(b"", b"", 0.0)
+
         async def script(peer: Peer) -> None:
             peer.reset()
 
@@ -986,8 +1020,9 @@ class Certificates:
 
     def _make(self, path: Path, name: str) -> ssl.SSLContext:
         key, certificate = f"{path}.key", f"{path}.crt"
-        words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=test".split()
-        words += ["-addext", f"subjectAltName={name}", "-keyout", key, "-out", certificate]
+        words = ["openssl", "req", "-x509", "-nodes", "-days", "1", "-subj", "/CN=test"]
+        words += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-addext", f"subjectAltName={name}"]
+        words += ["-keyout", key, "-out", certificate]
         subprocess.run(words, check=True, capture_output=True)
         self.client.load_verify_locations(certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -996,7 +1031,7 @@ class Certificates:
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificates]:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("tls"))
 
 

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 
 import aiohappyeyeballs
 
-from stile.adapters.http_connection import BrokenError, Connection, Header, HttpAnswer
+from stile.adapters.http_answer import BrokenError, Header, HttpAnswer
+from stile.adapters.http_connection import Connection
 
 __all__ = ["BrokenError", "ConnectError", "HttpAnswer", "HttpClient"]
 

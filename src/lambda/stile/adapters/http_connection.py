@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection and the answers that come over it: what is on the wire, and when a connection may serve again.
+"""One HTTP/1.1 connection: what goes over the wire, and when the connection may serve again.
 
 It knows nothing of names, addresses, TLS or pools. llhttp (by httptools) reads the syntax, strictly: folded lines, bare
 line feeds, two lengths, a length beside chunks are its errors. What it lets pass and must not is refused here.
@@ -13,7 +13,7 @@ from typing import cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
-Header = tuple[bytes, bytes]
+from stile.adapters.http_answer import BrokenError, Header, HttpAnswer
 
 HEAD_BYTES = 64 * 1024  # of heads and trailers: what one answer may send without a byte of its body
 QUEUE_BYTES = 256 * 1024  # of a body that nobody has read yet; above it, reading stops
@@ -21,121 +21,8 @@ WRITE_BYTES = 64 * 1024  # handed to the transport at once
 STALE_SECONDS = 2.0  # a kept connection that dies within this time was closed before it saw the request
 
 
-class BrokenError(ConnectionError):
-    """The connection ended, or sent what is not HTTP, before the answer was whole. The text holds no address."""
-
-
-class HttpAnswer:
-    """An answer whose head is here. Its body comes by `read` or by `readany`, for one reader at a time.
-
-    Both raise BrokenError when the body does not come to its end. Whoever stops before the end must call `close`.
-    """
-
-    __slots__ = ("_connection", "_done", "_failure", "_pieces", "_waiter", "headers", "status")
-
-    def __init__(self, connection: "Connection", status: int, headers: list[Header], pieces: list[bytes]) -> None:
-        self.status = status
-        self.headers = headers  # names in lower case, in order, repeated ones too
-        self._connection: Connection | None = connection  # until the last byte is here
-        self._pieces = pieces
-        self._done = False
-        self._failure: str | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def framed(self) -> bool:
-        """Whether a length or chunks tell the end of the body, or there is none; else the connection's close does.
-
-        RFC 9112, section 6.3.
-        """
-        if self.status in (204, 304):
-            return True
-        return any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
-
-    async def read(self) -> bytes:
-        """The rest of the body. It is lost when this is cancelled, and the connection with it."""
-        if self._done and self._failure is None:
-            return self._take()
-        parts: list[bytes] = []
-        try:
-            while part := await self.readany():
-                parts.append(part)
-        finally:
-            self.close()
-        return b"".join(parts)
-
-    async def readany(self) -> bytes:
-        """What has arrived, at least one byte; b"" at the end only. May be cancelled and called again."""
-        while not self._pieces:
-            if self._done:
-                if self._failure is not None:
-                    raise BrokenError(self._failure)
-                return b""
-            await self._more()
-        return self._take()
-
-    def close(self) -> None:
-        """Drop the connection, unless all of the answer has come already. May be called again."""
-        if self._connection is not None:
-            self._connection.fail("The answer was closed before its end.")
-
-    async def _more(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            raise RuntimeError("An answer has one reader at a time.")
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def _take(self) -> bytes:
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        if self._connection is not None:
-            self._connection.taken()
-        return data
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _end(self, pieces: list[bytes], failure: str | None) -> None:
-        self._pieces = pieces
-        self._failure = failure
-        self._done = True
-        self._connection = None
-        self._wake()
-
-
 class Connection(asyncio.Protocol):
     """One connection. `keep` is called when it may serve again, `gone` when it is closed for good."""
-
-    __slots__ = (
-        "_answer",
-        "_asked_at",
-        "_barren",
-        "_busy",
-        "_complete",
-        "_failure",
-        "_gone",
-        "_headers",
-        "_keep",
-        "_keep_alive",
-        "_loop",
-        "_parser",
-        "_paused",
-        "_pieces",
-        "_poll",
-        "_queued",
-        "_reused",
-        "_transport",
-        "_unsent",
-        "_waiter",
-        "_write_paused",
-        "closed",
-        "idle_since",
-        "on_body",
-        "shelf",
-    )
 
     def __init__(
         self, shelf: "list[Connection]", keep: "Callable[[Connection], None]", gone: "Callable[[Connection], None]"
@@ -187,7 +74,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._write()
-        self._waiter = waiter = self._loop.create_future()
+        waiter: asyncio.Future[HttpAnswer | None] = self._loop.create_future()
+        self._waiter = waiter
         try:
             answer = await waiter
         except asyncio.CancelledError:
@@ -215,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
         answer, self._answer = self._answer, None
         if answer is not None:
-            answer._end(self._pieces, reason)
+            answer.end(self._pieces, reason)
         else:
             self._failure = reason
             self._answered(None)
@@ -254,7 +142,7 @@ class Connection(asyncio.Protocol):
             if self._queued > QUEUE_BYTES and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
-            self._answer._wake()
+            self._answer.wake()
         elif self._barren > HEAD_BYTES:
             self.fail("The answer's head, or its trailers, are too large.")
 
@@ -315,7 +203,7 @@ class Connection(asyncio.Protocol):
 
     def _write(self) -> None:
         """Hand on as much of a large body as the transport takes; `resume_writing` goes on."""
-        while self._unsent is not None and not self._write_paused:
+        while self._unsent is not None and not self._write_paused and not self._transport.is_closing():
             self._transport.write(self._unsent[:WRITE_BYTES])
             self._unsent = self._unsent[WRITE_BYTES:] if len(self._unsent) > WRITE_BYTES else None
 
@@ -323,7 +211,7 @@ class Connection(asyncio.Protocol):
         """The answer's last byte is here: it needs the connection no more."""
         answer, self._answer = cast("HttpAnswer", self._answer), None
         self._busy = False
-        answer._end(self._pieces.copy(), None)
+        answer.end(self._pieces.copy(), None)
         self._pieces.clear()
         self.taken()
         transport = self._transport
