@@ -230,6 +230,8 @@ def test_a_url_that_cannot_be_asked_is_refused(run: Run, url: str) -> None:
         (b"x", b"a\nb"),
         (b"x", b"a\rb"),
         (b"x\r\ny", b"a"),
+        (b"", b"a"),
+        (b"x y", b"a"),
         (b"x", b"a\0"),
         (b"Transfer-Encoding", b"chunked"),
         (b"content-length", b"0"),

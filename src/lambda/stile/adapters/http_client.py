@@ -5,6 +5,7 @@ compression, no proxies, no time limit for a whole call: whoever calls bounds it
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ __all__ = ["BrokenError", "ConnectError", "HttpAnswer", "HttpClient"]
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 5
 _OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH: their texts hold the name
 _IN_TARGET = "/?%:@!$&'()*+,;=~"  # stays as it is; the rest is quoted
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
 
 
@@ -173,12 +175,20 @@ def _target(url: str) -> tuple[_Origin, bytes]:
 
 def _lines(headers: Sequence[Header]) -> bytes:
     """The header lines. The values may be secret, so no error shows them."""
-    if not _OWN_HEADERS.isdisjoint([name.lower() for name, _ in headers]):
-        raise ValueError("Headers may not say what only the client knows: host, length, connection.")
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    lines = b"".join([_name(name) + value + b"\r\n" for name, value in headers])
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
-        raise ValueError("A header may not hold line breaks or NUL.")
+        raise ValueError("A header's value may not hold line breaks or NUL.")
     return lines
+
+
+@lru_cache(maxsize=256)
+def _name(name: bytes) -> bytes:
+    """How a header's line begins (RFC 9110, section 5.1)."""
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("A header's name may hold letters, digits and !#$%&'*+.^_`|~- only.")
+    if name.lower() in _OWN_HEADERS:
+        raise ValueError(f"The header {name.decode()} is the client's own to send.")
+    return name + b": "
 
 
 def _why(error: Exception) -> str:
