@@ -68,14 +68,14 @@ class Connection(asyncio.Protocol):
         self._complete = False
         self._barren = 0
         self._headers = []
+        waiter: asyncio.Future[HttpAnswer | None] = self._loop.create_future()
+        self._waiter = waiter
         if len(body) <= WRITE_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._write()
-        waiter: asyncio.Future[HttpAnswer | None] = self._loop.create_future()
-        self._waiter = waiter
         try:
             answer = await waiter
         except asyncio.CancelledError:
