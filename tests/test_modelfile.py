@@ -101,6 +101,11 @@ def test_a_version_that_yaml_takes_for_a_date_stays_a_version(tmp_path: Path) ->
     assert one(tmp_path, "{model: azure_ai/m, api_version: 2024-10-21}").options == {"api_version": "2024-10-21"}
 
 
+def test_headers_that_only_the_client_may_set_are_refused(tmp_path: Path) -> None:
+    text = "model_list:\n  - {model_name: m, litellm_params: {model: openai/a, extra_headers: {Host: x}}}\n"
+    assert faults(tmp_path, text) == [":2: extra_headers may not set Host"]
+
+
 def test_a_provider_without_a_key_is_named(tmp_path: Path) -> None:
     text = "model_list:\n  - {model_name: m, litellm_params: {model: groq/a}}\n"
     assert load(tmp_path, text).warnings[0].endswith("there is no key for groq: set api_key, or GROQ_API_KEY")

@@ -20,6 +20,7 @@ from stile.core.secret import Secret
 from stile.errors import ConfigError
 from stile.yamlfile import YamlFile
 
+_CLIENTS_OWN = {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}
 _CREDENTIAL = re.compile("key|secret|token|credentials")
 
 # litellm_params that say how to reach the target …
@@ -184,6 +185,7 @@ class _Reader:
         faults = [
             (usage not in ("always", "never", None), f"model_info.stream_usage must be always or never, not {usage!r}"),
             (not isinstance(headers, dict), "extra_headers must be a mapping of names to values"),
+            (bool(own := _own_headers(headers)), f"extra_headers may not set {', '.join(own)}"),
             (
                 provider.relayed and not (base or provider.base_url),
                 f"api_base is missing: {provider.name} has no address of its own",
@@ -232,6 +234,11 @@ class _Reader:
 
     def _first(self, names: tuple[str, ...]) -> str | None:
         return next((value for name in names if (value := self._environment.get(name))), None)
+
+
+def _own_headers(headers: Any) -> list[str]:
+    """Those of the headers that only the HTTP client may set."""
+    return sorted(str(name) for name in headers if str(name).lower() in _CLIENTS_OWN)
 
 
 def _guarded(name: str, value: Any) -> Any:
