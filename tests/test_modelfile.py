@@ -156,7 +156,7 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
   - model_name: i
     litellm_params: {model: opnai/x}
   - model_name: j
-    litellm_params: {model: openai/x, extra_headers: [x]}
+    litellm_params: {model: openai/x, extra_headers: 5}
   - model_name: k*l
     litellm_params: {model: openai/x, temperature: 1, temperature: 2}
 modle_list: []

@@ -27,7 +27,7 @@ def test_all_faults_are_told_at_once_with_the_nearest_name() -> None:
 
 
 def test_the_clients_own_variables_are_no_fault() -> None:
-    settings.read({"STILE_URL": "http://127.0.0.1:4000", "STILE_API_KEY": "x"})
+    assert settings.read({"STILE_URL": "http://127.0.0.1:4000", "STILE_API_KEY": "x"}) == settings.read({})
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

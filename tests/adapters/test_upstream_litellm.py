@@ -512,7 +512,7 @@ def test_a_stream_that_just_stops_is_a_failure(name: str) -> None:
 @both
 def test_silence_in_mid_stream_is_a_timeout(name: str) -> None:
     script, use = breaking(name, Exchange.hung_up)
-    refusal(lambda: calling(use, name, script, timeout=1), UpstreamTimeout)
+    assert refusal(lambda: calling(use, name, script, timeout=1), UpstreamTimeout).code == "upstream_timeout"
 
 
 def test_an_error_in_mid_stream_is_a_failure_in_the_providers_words() -> None:

@@ -238,7 +238,8 @@ class _Reader:
 
 def _own_headers(headers: Any) -> list[str]:
     """Those of the headers that only the HTTP client may set."""
-    return sorted(str(name) for name in headers if str(name).lower() in _CLIENTS_OWN)
+    names = headers if isinstance(headers, dict) else ()
+    return sorted(str(name) for name in names if str(name).lower() in _CLIENTS_OWN)
 
 
 def _guarded(name: str, value: Any) -> Any:
