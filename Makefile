@@ -1,10 +1,18 @@
 # Every command of the project. `make run` and `make test` need nothing but Python >= 3.11 and make.
 PYTHON ?= python3
+# `make build PYTHON=3.11`: a bare version names the artifact's Python, and python3 runs the tools.
+TARGET_PYTHON = 3.13
+ifneq ($(filter 3.%,$(PYTHON)),)
+  TARGET_PYTHON := $(PYTHON)
+  override PYTHON = python3
+endif
+ARCH ?= arm64
 LOCAL = $(PYTHON) tools/venv.py src/lambda/requirements-local.txt --
 DEV = $(PYTHON) tools/venv.py requirements-dev.txt --
+ARTIFACT = --arch $(ARCH) --python $(TARGET_PYTHON) $(if $(CONFIG),--config $(CONFIG))
 SOURCES = src/lambda tests bench tools
 
-.PHONY: help run key test cover check format bench lock
+.PHONY: help run key test cover check format build build-Gateway bench lock
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
@@ -16,11 +24,11 @@ key: ## print a new admin key for the state in .stile/
 	@$(LOCAL) src/lambda/app.py key
 
 test: ## the test suite
-	@$(DEV) -m pytest -n 4 tests
+	@$(DEV) -m pytest -n 4 tests --ignore=tests/e2e --ignore=tests/template
 
 cover: ## the test suite with branch coverage
 	@$(DEV) -m coverage erase
-	@$(DEV) -m coverage run -m pytest -n 4 tests
+	@$(DEV) -m coverage run -m pytest -n 4 tests --ignore=tests/e2e --ignore=tests/template
 	@$(DEV) -m coverage combine -q
 	@$(DEV) -m coverage report
 
@@ -33,6 +41,12 @@ format: ## format the sources
 	@$(DEV) -m ruff check --fix $(SOURCES)
 	@$(DEV) -m ruff format $(SOURCES)
 
+build: ## the Lambda artifact: build/lambda/ and build/lambda.zip; ARCH=x86_64, PYTHON=3.11, CONFIG=config.yaml
+	@$(DEV) -m tools.build $(ARTIFACT)
+
+build-Gateway: # what `sam build` calls
+	@$(DEV) -m tools.build $(ARTIFACT) --into "$(ARTIFACTS_DIR)"
+
 bench: ## the relay against a bare relay; PEERS=litellm adds LiteLLM's proxy
 	@$(DEV) -m bench $(if $(PEERS),--peers $(PEERS))
 
@@ -44,3 +58,4 @@ lock: ## pin all dependencies anew, with hashes
 	@$(DEV) $(COMPILE) --group lambda -o src/lambda/requirements.txt
 	@$(DEV) $(COMPILE) --group local -c src/lambda/requirements.txt -o src/lambda/requirements-local.txt
 	@$(DEV) $(COMPILE) --group dev -c src/lambda/requirements-local.txt -o requirements-dev.txt
+	@$(DEV) $(COMPILE) --group sam -o tools/requirements-sam.txt

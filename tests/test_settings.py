@@ -7,6 +7,7 @@ import pytest
 
 from stile import settings
 from stile.errors import ConfigError
+from stile.settings import S3Object, SecretArn
 
 DOC = Path(__file__).parent.parent / "doc" / "config.md"
 
@@ -24,6 +25,44 @@ def test_all_faults_are_told_at_once_with_the_nearest_name() -> None:
     faults = refused.value.faults
     assert len(faults) == 4
     assert "did you mean STILE_PORT?" in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("config.yaml", Path("config.yaml")),
+        ("s3:/config.yaml", Path("s3:/config.yaml")),
+        ("s3://my.models-1/a b/config.yaml", S3Object("my.models-1", "a b/config.yaml")),
+    ],
+)
+def test_the_model_file_is_on_this_machine_or_in_s3(text: str, read: object) -> None:
+    config = settings.read({"STILE_CONFIG": text}).config
+    assert config == read
+    assert str(config) == text
+
+
+def test_a_secret_knows_its_region() -> None:
+    arn = "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:team/keys-AbCdEf"
+    assert settings.read({"STILE_PROVIDER_SECRET_ARN": arn}).provider_secret_arn == SecretArn(arn, "us-gov-west-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("STILE_CONFIG", "s3://models", "must be s3://bucket/key"),
+        ("STILE_CONFIG", "s3://models/", "must be s3://bucket/key"),
+        ("STILE_CONFIG", "s3://Models/a", "must be s3://bucket/key"),
+        ("STILE_PROVIDER_SECRET_ARN", "keys", "must be a secret's whole ARN"),
+        ("STILE_PROVIDER_SECRET_ARN", "arn:aws:s3:::keys", "must be a secret's whole ARN"),
+        ("STILE_DIRECTORY", "cognito", "must be sqlite"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_with_what_can(name: str, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        settings.read({name: text})
+    (fault,) = refused.value.faults
+    assert fault.startswith(f"{name}: {told}")
+    assert fault.endswith(f"(it is {text!r})")
 
 
 def test_the_clients_own_variables_are_no_fault() -> None:

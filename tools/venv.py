@@ -41,8 +41,10 @@ def make(folder: pathlib.Path, lock: pathlib.Path) -> None:
     print(f"Making the Python environment for {lock.name} (once; a minute or two) …", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
-    installed = subprocess.run([str(folder / "bin" / "python"), *install], capture_output=True, text=True, check=False)
+    # The lock names every package that is needed, down to the last, so pip has nothing to find out.
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    command = [str(folder / "bin" / "python"), *install, "-r", str(lock)]
+    installed = subprocess.run(command, capture_output=True, text=True, check=False)
     if installed.returncode:
         print(installed.stdout + installed.stderr, file=sys.stderr)
         installed.check_returncode()

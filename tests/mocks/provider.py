@@ -1,6 +1,7 @@
 """A provider on a socket that does what a test's script says: the ground under the mocks that speak a dialect.
 
-It runs in the test's own event loop, so scripts and tests wait for each other by events and never by clocks.
+It runs in the test's own event loop, or on a thread, so scripts and tests wait for each other by events and never by
+clocks.
 """
 
 import asyncio
@@ -8,7 +9,8 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,6 +121,22 @@ async def running(script: Script) -> AsyncGenerator[Provider, None]:
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def on_a_thread(script: Script) -> Iterator[Provider]:
+    """The same for tests without an event loop of their own."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        provider = running(script)
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            yield asyncio.run_coroutine_threadsafe(provider.__aenter__(), loop).result(SETTLED)
+            asyncio.run_coroutine_threadsafe(provider.__aexit__(None, None, None), loop).result(SETTLED)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
 
 
 def status(code: int, answer: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Script:

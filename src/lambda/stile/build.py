@@ -1,13 +1,13 @@
 """Puts the parts together: the only file that picks adapters."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from stile import modelfile, sources
-from stile.adapters import model_lists, pepper_file
+from stile.adapters import aws_configuration, model_lists, pepper_file
 from stile.adapters.directory_sqlite import SQLiteDirectory
 from stile.adapters.media import MediaFetcher
 from stile.adapters.upstream_echo import EchoUpstream
@@ -33,12 +33,18 @@ DATABASE, PEPPER = "stile.db", "pepper.json"
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    """A gateway that runs: its ASGI app, and what a host's story needs beside it."""
+    """A gateway that runs: its ASGI app, and what a host's story needs beside it.
+
+    `warm_up` imports what would otherwise be imported by the first call that needs it. `release` lets go of idle
+    connections.
+    """
 
     app: Table
     catalog: Catalog
     directory: Directory
     keyring: Keyring
+    warm_up: Callable[[], Awaitable[None]]
+    release: Callable[[], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -49,11 +55,8 @@ async def gateway(
     async with contextlib.AsyncExitStack() as stack:
         directory, pepper = open_state(settings.home)
         stack.push_async_callback(directory.close)
-        upstreams: dict[Via, Upstream] = {
-            "relay": RelayUpstream(),
-            "litellm": LiteLLMUpstream(settings.timeout_seconds, MediaFetcher() if settings.fetch_urls else None),
-            "echo": EchoUpstream(),
-        }
+        litellm = LiteLLMUpstream(settings.timeout_seconds, MediaFetcher() if settings.fetch_urls else None)
+        upstreams: dict[Via, Upstream] = {"relay": RelayUpstream(), "litellm": litellm, "echo": EchoUpstream()}
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
         found = sources.of_table(models.table) if models else sources.find(environment)
@@ -65,17 +68,39 @@ async def gateway(
             authenticator, telemetry, timeout=settings.timeout_seconds, max_body_bytes=settings.max_body_bytes
         )
         health = Health(authenticator, directory, catalog)
+
+        async def release() -> None:
+            for upstream in upstreams.values():
+                await upstream.release()
+
         yield Gateway(
             app=Table(frame, openai, health),
             catalog=catalog,
             directory=directory,
             keyring=Keyring(directory, pepper, forget=authenticator.forget),
+            warm_up=litellm.warm_up,
+            release=release,
         )
+
+
+async def read_configuration(
+    settings: Settings, environment: Mapping[str, str]
+) -> tuple[ModelFile | None, Mapping[str, str]]:
+    """The model file, if one is set, and the environment that it and the providers are read from.
+
+    That is the process's own with the fields of the providers' secret over it: the secret was named for this alone,
+    while an environment holds whatever a machine has. Raises ConfigError.
+    """
+    content, fields = await aws_configuration.fetch(settings, environment)
+    complete = {**environment, **fields}
+    if content is not None:
+        return modelfile.read(str(settings.config), content, complete), complete
+    return modelfile.load(settings.config, complete) if isinstance(settings.config, Path) else None, complete
 
 
 def read_models(settings: Settings, environment: Mapping[str, str]) -> ModelFile | None:
     """The model file, if one is set. Raises ConfigError."""
-    return modelfile.load(settings.config, environment) if settings.config else None
+    return modelfile.load(settings.config, environment) if isinstance(settings.config, Path) else None
 
 
 def open_state(home: Path) -> tuple[SQLiteDirectory, Pepper]:

@@ -57,7 +57,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 
 def _serve(known: Settings, environment: Mapping[str, str]) -> None:
-    models = build.read_models(known, environment)
+    models, environment = asyncio.run(build.read_configuration(known, environment))
     try:
         telemetry = Telemetry(known.log_file)
     except OSError as fault:

@@ -97,10 +97,19 @@ class ModelFile(msgspec.Struct, frozen=True):
 
 def load(path: Path, environment: Mapping[str, str]) -> ModelFile:
     """Read the file; raises ConfigError with every fault in it."""
-    file = YamlFile(path, environment)
+    try:
+        content = path.read_bytes()
+    except OSError as fault:
+        raise ConfigError([f"{path}: cannot be read ({fault})"]) from None
+    return read(str(path), content, environment)
+
+
+def read(name: str, content: bytes, environment: Mapping[str, str]) -> ModelFile:
+    """The same of a file's content, wherever it comes from; faults say `name`."""
+    file = YamlFile(name, content, environment)
     table = _Reader(file, environment).read(file.root)
     if file.root is None:
-        file.faults.append(f"{path}: the file is empty; it needs a model_list")
+        file.faults.append(f"{name}: the file is empty; it needs a model_list")
     if file.faults:
         raise ConfigError([*file.faults, *file.unknown])
     return ModelFile(table, [*file.warnings, *file.unknown])

@@ -91,5 +91,8 @@ class Upstream(Protocol):
     async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Make the call. Raises UpstreamFailed, UpstreamTimeout, or BadRequest for what the target cannot take."""
 
+    async def release(self) -> None:
+        """Let go of idle connections; the next call makes new ones."""
+
     async def close(self) -> None:
         """Close connections."""

@@ -4,15 +4,38 @@
 """
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from stile.errors import ConfigError
 
 MIB = 1024 * 1024
+
+Directory = Literal["sqlite"]
+
+
+class S3Object(msgspec.Struct, frozen=True):
+    """Where a file is in S3."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class SecretArn(msgspec.Struct, frozen=True):
+    """A secret of AWS Secrets Manager, and the region that it is in."""
+
+    arn: str
+    region: str
+
+    def __str__(self) -> str:
+        return self.arn
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -21,7 +44,9 @@ class Settings(msgspec.Struct, frozen=True):
     home: Path
     host: str
     port: int
-    config: Path | None
+    config: Path | S3Object | None
+    provider_secret_arn: SecretArn | None
+    directory: Directory
     log_file: Path | None
     max_body_bytes: int
     key_cache_seconds: int
@@ -55,13 +80,39 @@ def _path(text: str) -> Path | None:
     return Path(text).expanduser() if text else None
 
 
+def _file(text: str) -> Path | S3Object | None:
+    if not text.startswith("s3://"):
+        return _path(text)
+    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)", text)
+    if found is None:
+        raise ValueError("must be s3://bucket/key")
+    return S3Object(found[1], found[2])
+
+
+def _secret(text: str) -> SecretArn | None:
+    found = re.fullmatch(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):\d{12}:secret:[\w/+=.@!-]+", text)
+    if text and found is None:
+        raise ValueError("must be a secret's whole ARN, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME")
+    return SecretArn(text, found[1]) if found else None
+
+
+def _directory(text: str) -> str:
+    if text not in get_args(Directory):
+        raise ValueError(f"must be {' or '.join(get_args(Directory))}")
+    return text
+
+
 SETTINGS: dict[str, _Setting] = {
     "STILE_HOME": _Setting(".stile", _path, "folder of the embedded state: users, keys, pepper"),
     "STILE_HOST": _Setting("127.0.0.1", str, "address to listen on"),
     "STILE_PORT": _Setting("4000", _whole(0, 65535), "port to listen on; 0 takes a free one"),
     "STILE_CONFIG": _Setting(
-        "", _path, "model file in LiteLLM's config.yaml dialect; without one, providers are found"
+        "", _file, "model file in LiteLLM's config.yaml dialect, or s3://bucket/key; without one, providers are found"
     ),
+    "STILE_PROVIDER_SECRET_ARN": _Setting(
+        "", _secret, "secret of AWS Secrets Manager whose fields are read like environment variables"
+    ),
+    "STILE_DIRECTORY": _Setting("sqlite", _directory, "where users and keys are kept"),
     "STILE_LOG_FILE": _Setting("", _path, "file for the JSON log lines; without one they go to standard output"),
     "STILE_MAX_BODY_BYTES": _Setting(str(32 * MIB), _whole(1024, 1024 * MIB), "largest request body"),
     "STILE_KEY_CACHE_SECONDS": _Setting(

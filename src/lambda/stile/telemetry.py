@@ -23,7 +23,10 @@ _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
 class CallRecord(msgspec.Struct):
-    """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come."""
+    """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come.
+
+    The last three are there on Lambda only: Lambda's id of the invocation, API Gateway's of the request, X-Ray's trace.
+    """
 
     request_id: str
     method: str
@@ -43,6 +46,9 @@ class CallRecord(msgspec.Struct):
     total_ms: float = 0
     bytes_out: int = 0
     error: str | None = None
+    aws_request_id: str | msgspec.UnsetType = msgspec.UNSET
+    api_request_id: str | msgspec.UnsetType = msgspec.UNSET
+    trace_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Telemetry:

@@ -3,7 +3,6 @@
 import datetime
 import difflib
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,27 +14,27 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class YamlFile:
-    """One file, read. `root` is its top node (None: empty). Raises ConfigError when it is no YAML that can be read.
+    """One file's content. `root` is its top node (None: empty). Raises ConfigError when it is no YAML that can be read.
 
-    `faults` stop the start, `warnings` do not; `unknown` names fields that have no effect.
+    `name` is how faults name the file. `faults` stop the start, `warnings` do not; `unknown` names fields that have no
+    effect.
     """
 
-    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, content: bytes, environment: Mapping[str, str]) -> None:
         self.faults: list[str] = []
         self.warnings: list[str] = []
         self.unknown: list[str] = []
-        self._path = path
+        self._name = name
         self._environment = environment
         try:
-            text = path.read_text(encoding="utf-8")
-            self.root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except (OSError, UnicodeDecodeError) as fault:
-            raise ConfigError([f"{path}: cannot be read ({fault})"]) from None
+            self.root = yaml.compose(content.decode(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except UnicodeDecodeError as fault:
+            raise ConfigError([f"{name}: cannot be read ({fault})"]) from None
         except yaml.MarkedYAMLError as fault:
             line = f":{fault.problem_mark.line + 1}" if fault.problem_mark else ""
-            raise ConfigError([f"{path}{line}: not YAML ({fault.problem})"]) from None
+            raise ConfigError([f"{name}{line}: not YAML ({fault.problem})"]) from None
         except (yaml.YAMLError, RecursionError) as fault:
-            raise ConfigError([f"{path}: not YAML ({fault})"]) from None
+            raise ConfigError([f"{name}: not YAML ({fault})"]) from None
 
     def mapping(self, node: yaml.Node, what: str, known: Collection[str] | None = None) -> dict[str, yaml.Node]:
         """The node's fields, those of merged mappings (`<<`) under its own. `known`: the names that it may have."""
@@ -103,4 +102,4 @@ class YamlFile:
             self.unknown.append(self._at(node, f"{name}: unknown field, without effect here"))
 
     def _at(self, node: yaml.Node, text: str) -> str:
-        return f"{self._path}:{node.start_mark.line + 1}: {text}"
+        return f"{self._name}:{node.start_mark.line + 1}: {text}"

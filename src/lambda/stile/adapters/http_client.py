@@ -73,6 +73,12 @@ class HttpClient:
         assert answer is not None, "only a kept connection gives None"  # noqa: S101
         return answer
 
+    def release(self) -> None:
+        """Close the connections that nobody uses."""
+        for shelf in self._shelves.values():
+            while shelf:
+                shelf.pop().fail("")
+
     async def close(self) -> None:
         """Close all connections; calls that still use one get a BrokenError."""
         self._closed = True

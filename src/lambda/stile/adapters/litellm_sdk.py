@@ -34,6 +34,21 @@ _SETTINGS: Mapping[str, Any] = {
 }
 _OWN_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 _ITS_LIBRARIES = ("httpx", "httpcore", "openai", "botocore")  # these log URLs, bodies and signatures below WARNING
+# What LiteLLM imports only with a first call: streams, Anthropic, Bedrock.
+_LATER = (
+    "boto3",
+    "botocore.eventstream",
+    "botocore.httpsession",
+    "litellm._service_logger",
+    "litellm.llms.anthropic.completion.transformation",
+    "litellm.llms.bedrock.chat.invoke_transformations.anthropic_claude2_transformation",
+    "litellm.llms.bedrock.chat.invoke_transformations.anthropic_claude3_transformation",
+    "litellm.llms.litellm_proxy.chat.transformation",
+    "litellm.llms.openai_like.dynamic_config",
+    "litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation",
+    "litellm.proxy.openai_files_endpoints.common_utils",
+    "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
+)
 _FLUSH_SECONDS = 1
 
 _WATCHED = "_watched_by_stile"
@@ -60,6 +75,12 @@ class Sdk:
             self._module = await asyncio.shield(self._loading)
         return self._module
 
+    async def warm_up(self) -> None:
+        """Import all that calls will need."""
+        await self.module()
+        for name in _LATER:
+            await asyncio.to_thread(importlib.import_module, name)
+
     async def close(self) -> None:
         """Close connections and end LiteLLM's background task."""
         if self._loading is None:
@@ -69,6 +90,10 @@ class Sdk:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(worker.flush(), _FLUSH_SECONDS)
         await worker.stop()
+        await self.release()
+
+    async def release(self) -> None:
+        """Close connections; LiteLLM makes new ones when it needs them."""
         for transport in tuple(_transports):
             if hasattr(transport.client, "close"):
                 await transport.client.close()

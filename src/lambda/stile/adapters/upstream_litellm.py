@@ -53,6 +53,13 @@ class LiteLLMUpstream:
         except TimeoutError:
             raise UpstreamTimeout(f"{target.label} did not answer in time.") from None
 
+    async def warm_up(self) -> None:
+        """Import LiteLLM now, and not with the first call."""
+        await self._sdk.warm_up()
+
+    async def release(self) -> None:
+        await self._sdk.release()
+
     async def close(self) -> None:
         await self._sdk.close()
         if self._fetcher is not None:

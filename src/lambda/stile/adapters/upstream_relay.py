@@ -67,6 +67,9 @@ class RelayUpstream:
         except OSError as error:
             raise _public(error, target) from error
 
+    async def release(self) -> None:
+        self._client.release()
+
     async def close(self) -> None:
         await self._client.close()
 

@@ -5,8 +5,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any
 
+import msgspec
+
+from stile.api import cors
 from stile.api.request import JSON, ClientGone, Message, Receive, Reply, Request, Send, running_task
 from stile.api.watch import Watch, Watched
 from stile.authentication import Authenticator
@@ -15,6 +19,8 @@ from stile.core.records import Scope
 from stile.errors import Forbidden, MethodNotAllowed, PublicError, UpstreamTimeout
 from stile.telemetry import CallRecord, Telemetry, redact
 
+# What a scope's extensions tell of a Lambda invocation (see hosts/lambda_event).
+HOSTED = "aws.lambda"
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection before the answer
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -49,6 +55,8 @@ class Endpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         record = CallRecord(f"req_{os.urandom(12).hex()}", scope["method"], scope["path"])
         request = Request(scope, receive, record)
+        if "extensions" in scope and (invocation := scope["extensions"].get(HOSTED)) is not None:
+            _note_host(invocation, request)
         try:
             await self._serve(request, send)
         except PublicError as error:
@@ -76,7 +84,7 @@ class Endpoint:
                 raise Forbidden(f"This API key does not have the scope '{self._needs}'.", code="missing_scope")
         if method == "POST" and self._needs is not None:  # nobody without a key makes the gateway hold a body
             request.body = await request.read(self._frame.max_body_bytes)
-        watched = self._frame.watch.begin(request.receive)
+        watched = self._frame.watch.begin(request.receive, request.deadline)
         try:
             reply = await self._handler(request)
             if isinstance(reply.body, bytes):
@@ -101,7 +109,7 @@ class Endpoint:
             _note_gone(request.record)
         else:
             who = request.record.target or "The call"
-            late = UpstreamTimeout(f"{who} did not end within {self._frame.watch.limit:g} seconds.")
+            late = UpstreamTimeout(f"{who} did not end within {request.elapsed_ms() / 1000:.3g} seconds.")
             await _fail(late, request, send)
         return True
 
@@ -133,7 +141,7 @@ async def _start(reply: Reply, header: tuple[bytes, bytes], request: Request, se
     request.started = True
     record.status = reply.status
     record.ttfb_ms = request.elapsed_ms()
-    headers = [*reply.headers, header, (b"x-request-id", record.request_id.encode())]
+    headers = [*reply.headers, header, (b"x-request-id", record.request_id.encode()), *cors.shared(request)]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
 
 
@@ -141,10 +149,18 @@ async def _fail(error: PublicError, request: Request, send: Send) -> None:
     request.record.error = error.code
     body = envelope.write(redact(error.message), error.kind, error.code, error.param)
     if request.started:
-        await send({"type": "http.response.body", "body": sse.event(body)})
+        # A host that can tell the platform of a broken answer reads `failure`; others have no use for it.
+        await send({"type": "http.response.body", "body": sse.event(body), "failure": error.code})
         return
     headers = [*JSON, *((name.encode(), value.encode("latin-1")) for name, value in error.headers)]
     await _deliver_whole(Reply(error.status, headers, body), body, request, send)
+
+
+def _note_host(invocation: Mapping[str, Any], request: Request) -> None:
+    request.deadline = invocation["deadline"]
+    request.record.aws_request_id = invocation["request_id"] or msgspec.UNSET
+    request.record.api_request_id = invocation["api_request_id"] or msgspec.UNSET
+    request.record.trace_id = invocation["trace_id"] or msgspec.UNSET
 
 
 def _note_gone(record: CallRecord) -> None:

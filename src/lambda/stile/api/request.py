@@ -37,12 +37,14 @@ class ClientGone(Exception):
 
 
 class Request:
-    """`body`: what came with a POST. `caller`: None where no key is needed. `started`: the reply's head is out."""
+    """`body`: what came with a POST. `caller`: None where no key is needed. `started`: the reply's head is out.
+    `deadline`: by the loop's clock, when the host's own time for this request ends."""
 
-    __slots__ = ("began", "body", "caller", "receive", "record", "scope", "started")
+    __slots__ = ("began", "body", "caller", "deadline", "receive", "record", "scope", "started")
 
     def __init__(self, scope: Message, receive: Receive, record: CallRecord) -> None:
         self.scope = scope
+        self.deadline: float | None = None
         self.receive = receive
         self.record = record
         self.began = time.perf_counter()

@@ -5,6 +5,7 @@ from functools import partial
 
 from starlette.routing import Route, Router
 
+from stile.api import cors
 from stile.api.endpoint import Endpoint, Frame
 from stile.api.health import Health
 from stile.api.openai import OpenAI
@@ -30,8 +31,12 @@ class Table:
             redirect_slashes=False,
             default=Endpoint(frame, _unknown),
         )
+        self._preflight = Endpoint(frame, cors.preflight, logged=False)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            await self._preflight(scope, receive, send)
+            return
         await self._exact.get(scope["path"], self._matched)(scope, receive, send)
 
 

@@ -16,12 +16,16 @@ EndedBy = Literal["client", "deadline"]
 
 
 class Watched:
-    """One call under watch, from when its body is whole until `stop`. `ended_by` tells why its task was cancelled."""
+    """One call under watch, from when its body is whole until `stop`. `ended_by` tells why its task was cancelled.
 
-    __slots__ = ("_deadline", "_receive", "_task", "_watcher", "due", "ended_by", "over")
+    `due`: when it is looked at for the first time; `ends`: when its time is over; both by the loop's clock.
+    """
 
-    def __init__(self, receive: Receive, due: float) -> None:
+    __slots__ = ("_deadline", "_receive", "_task", "_watcher", "due", "ended_by", "ends", "over")
+
+    def __init__(self, receive: Receive, due: float, ends: float) -> None:
         self.due = due
+        self.ends = ends
         self.over = False
         self.ended_by: EndedBy | None = None
         self._receive: Receive | None = receive
@@ -29,9 +33,9 @@ class Watched:
         self._deadline: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    def start(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._receive is not None:
-            self._deadline = loop.call_at(deadline, self._end, "deadline")
+            self._deadline = loop.call_at(self.ends, self._end, "deadline")
             self._watcher = loop.create_task(self._until_gone(self._receive))
 
     def stop(self) -> None:
@@ -62,10 +66,15 @@ class Watch:
         self._young: deque[Watched] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
-    def begin(self, receive: Receive) -> Watched:
-        """Watch the running task's call; its body must have come, for `receive` is listened to from now on."""
+    def begin(self, receive: Receive, deadline: float | None) -> Watched:
+        """Watch the running task's call; its body must have come, for `receive` is listened to from now on.
+
+        `deadline`: when the host's own time for it ends, by the loop's clock, if it has one.
+        """
         loop: Any = asyncio.get_running_loop()
-        watched = Watched(receive, loop.time() + WATCH_AFTER)
+        now = loop.time()
+        ends = now + self.limit
+        watched = Watched(receive, now + WATCH_AFTER, ends if deadline is None else min(ends, deadline))
         self._young.append(watched)
         if self._sweep is None:
             self._sweep = loop.call_at(watched.due, self._look, loop)
@@ -76,5 +85,5 @@ class Watch:
         while self._young and (self._young[0].over or self._young[0].due <= now):
             watched = self._young.popleft()
             if not watched.over:
-                watched.start(loop, max(now, watched.due - WATCH_AFTER + self.limit))
+                watched.start(loop)
         self._sweep = loop.call_at(self._young[0].due, self._look, loop) if self._young else None

@@ -1,7 +1,6 @@
 """Serves any ASGI app on one machine, on a socket that is bound already, until it is told to stop."""
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -10,9 +9,10 @@ from typing import Any
 
 import uvicorn
 
+from stile.hosts import memory
+
 BACKLOG = 2048
 LAST_WORD_SECONDS = 1
-GC_THRESHOLD = 20_000  # allocations of tracked objects; CPython's default is 700
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -52,7 +52,7 @@ async def serve(app: Callable[..., Any], bound: socket.socket, *, drain_seconds:
         ws="none",
         timeout_graceful_shutdown=int(drain_seconds),
     )
-    _settle_memory()
+    memory.settle()
     # uvicorn raises the signals again once it has stopped; a stop that was asked for is not a failure.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     server = uvicorn.Server(config)
@@ -70,13 +70,3 @@ async def _end(calls: Collection["asyncio.Task[None]"]) -> None:
         call.cancel()
     if calls:
         await asyncio.wait(calls, timeout=LAST_WORD_SECONDS)
-
-
-def _settle_memory() -> None:
-    """Take what the start has made out of the collector's rounds, and let these come less often.
-
-    Calls make hardly any cycles; with the defaults the collector took a tenth of each one's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)

@@ -1,0 +1,144 @@
+"""The built artifact as a Lambda function, under AWS's own emulator.
+
+The emulator hands answers over whole; that they stream is asserted in tests/hosts.
+"""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests import program
+from tests.e2e import rie
+from tests.e2e.rie import ARTIFACT, Emulator
+from tests.leaks import PROVIDER_KEY
+from tests.mocks import anthropic, provider
+from tests.mocks import openai as mock
+from tests.mocks.openai import Upstream
+from tests.program import Program
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(scope="session")
+def state(output: Path) -> Program:
+    """A gateway that `make run` has started and that has ended: its state is there, and its key is known."""
+    with program.running(output / "state") as gateway:
+        return gateway
+
+
+@pytest.fixture(scope="session")
+def config(output: Path, upstream: Upstream) -> Path:
+    path = output / "lambda.yaml"
+    targets = [("ok", "openai/ok", upstream.base), ("reset-mid", "openai/reset-mid", upstream.base)]
+    entries = [
+        {"model_name": name, "litellm_params": {"model": model, "api_base": base, "api_key": "os.environ/PLANTED"}}
+        for name, model, base in [*targets, ("claude", f"anthropic/{anthropic.MODEL}", "os.environ/CLAUDE")]
+    ]
+    path.write_text(yaml.safe_dump({"model_list": entries}))
+    return path
+
+
+@pytest.fixture
+def claude() -> Iterator[provider.Provider]:
+    with provider.on_a_thread(anthropic.chat) as server:
+        yield server
+
+
+@pytest.fixture
+def function(folder: Path, state: Program, config: Path, claude: provider.Provider) -> Iterator[Emulator]:
+    settings = {
+        "STILE_DIRECTORY": "sqlite",
+        "STILE_HOME": str(state.home),
+        "STILE_CONFIG": str(config),
+        "CLAUDE": claude.url,
+        "PLANTED": PROVIDER_KEY,
+    }
+    with rie.running(folder, [str(ARTIFACT / "bootstrap")], state.key, **settings) as emulator:
+        yield emulator
+
+
+def events(body: bytes) -> list[Any]:
+    """The data of server-sent events, without the end mark, which must be there."""
+    found = [line.removeprefix(b"data: ") for line in body.split(b"\n\n") if line]
+    assert found[-1] == b"[DONE]"
+    return [json.loads(data) for data in found[:-1]]
+
+
+def text(chunks: list[Any]) -> str:
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+
+
+def test_a_streamed_call_a_translated_one_and_errors_come_back_right(
+    function: Emulator, claude: provider.Provider, upstream: Upstream
+) -> None:
+    chat = "/v1/chat/completions"
+    relayed = {"model": "ok", "messages": HI, "stream": True}
+    answer = function.ask("POST", chat, relayed)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert text(events(answer.body)) == "".join(mock.TEXT)
+
+    translated = {"model": "claude", "messages": HI}
+    answer = function.ask("POST", chat, translated)
+    assert answer.json["choices"][0]["message"]["content"] == "".join(anthropic.WORDS)
+    assert claude.last.headers["x-api-key"] == PROVIDER_KEY
+    streamed = function.ask("POST", chat, {**translated, "stream": True})
+    assert text(events(streamed.body)) == "".join(anthropic.WORDS)
+
+    refused = function.ask("POST", chat, translated, key="sk-wrong")
+    assert (refused.status, refused.json["error"]["code"]) == (401, "invalid_api_key")
+    unknown = function.ask("POST", chat, {"model": "no", "messages": HI})
+    assert (unknown.status, unknown.json["error"]["code"]) == (404, "model_not_found")
+    upstream.gate.set()
+    broken = function.ask("POST", chat, {**relayed, "model": "reset-mid"})
+    assert b'"code":"upstream_broken"' in broken.body
+    assert function.ask("GET", "/health").json == {"status": "ok"}
+
+
+def test_what_is_no_http_request_gets_a_400_and_the_loop_lives_on(function: Emulator) -> None:
+    prelude, _, body = function.invoke({"Records": [{"eventSource": "aws:sqs"}]}).partition(rie.SEPARATOR)
+    assert json.loads(prelude)["statusCode"] == 400
+    assert json.loads(body)["error"]["code"] == "unknown_event"
+    assert function.ask("GET", "/health").status == 200
+
+
+def test_a_start_that_fails_tells_every_fault(folder: Path) -> None:
+    settings = {"STILE_HOME": "/tmp/x", "STILE_PROT": "1", "STILE_TIMEOUT_SECONDS": "soon"}
+    with rie.running(folder, [str(ARTIFACT / "bootstrap")], **settings) as emulator:
+        emulator.invoke({})
+        log = emulator.log.read_text()
+    assert "STILE_PROT: no such setting" in log
+    assert "STILE_TIMEOUT_SECONDS: must be a whole number" in log
+
+
+def test_it_never_makes_a_user_and_never_prints_a_key(folder: Path) -> None:
+    with rie.running(folder, [str(ARTIFACT / "bootstrap")], STILE_HOME=str(folder / "home")) as emulator:
+        assert emulator.ask("GET", "/health/ready").json["status"] == "ready"
+        assert "sk-stile" not in emulator.log.read_text()
+    listed = program.run("key", env=program.environment(folder / "home"))
+    assert "admin@localhost" not in listed.stderr
+    assert program.KEY.search(listed.stdout)
+
+
+def test_the_classic_handler_answers_whole_under_awss_own_client(folder: Path, state: Program) -> None:
+    command = [sys.executable, "-m", "awslambdaric", "app.handler"]
+    with rie.running(folder, command, STILE_HOME=str(state.home)) as emulator:
+        headers = {"authorization": f"Bearer {state.key}", "content-type": "application/json"}
+        chat = rie.event("POST", "/v1/chat/completions", {"model": "echo", "messages": HI}, headers)
+        answer = json.loads(emulator.invoke(chat))
+        assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
+        assert json.loads(answer["body"])["choices"][0]["message"]["content"].endswith("You said: hi")
+        assert json.loads(emulator.invoke({}))["statusCode"] == 400
+        encoded = {**chat, "isBase64Encoded": True, "body": base64.b64encode(chat["body"].encode()).decode()}
+        assert json.loads(emulator.invoke(encoded))["statusCode"] == 200
+
+
+def test_the_wrapper_leaves_the_managed_runtime_to_the_sam_cli() -> None:
+    command = [str(ARTIFACT / "bootstrap"), "echo", "managed"]
+    shown = subprocess.check_output(command, env={"PATH": "/usr/bin:/bin", "AWS_SAM_LOCAL": "true"})
+    assert shown == b"managed\n"
