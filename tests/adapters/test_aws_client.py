@@ -245,22 +245,36 @@ def test_an_empty_answer_is_a_result_and_any_other_that_does_not_fit_is_not() ->
     scripted(in_turn(empty, planted, lambda exchange: exchange.answer(200, b"planted")), test)
 
 
+def test_an_object_without_end_is_not_read_to_its_end() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.start("text/plain")
+        while True:
+            await exchange.chunk(bytes(65536))
+
+    async def test(_: Provider, made: AwsClient) -> None:
+        with pytest.raises(AwsError, match="more than 1048576 bytes") as refused:
+            await model_file(made)
+        assert refused.value.code == "TooLarge"
+
+    scripted(script, test)
+
+
 # --- where it goes ---
 
 
 @pytest.mark.parametrize(
     ("bucket", "region", "url"),
     [
-        ("models", "eu-west-1", "https://models.s3.eu-west-1.amazonaws.com/a%20b"),
-        ("my.models", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.models/a%20b"),
-        ("models", "cn-north-1", "https://models.s3.cn-north-1.amazonaws.com.cn/a%20b"),
-        ("models", "us-gov-west-1", "https://models.s3.us-gov-west-1.amazonaws.com/a%20b"),
+        ("models", "eu-west-1", "https://models.s3.eu-west-1.amazonaws.com/a%20b%2B%3D%26"),
+        ("my.models", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.models/a%20b%2B%3D%26"),
+        ("models", "cn-north-1", "https://models.s3.cn-north-1.amazonaws.com.cn/a%20b%2B%3D%26"),
+        ("models", "us-gov-west-1", "https://models.s3.us-gov-west-1.amazonaws.com/a%20b%2B%3D%26"),
     ],
 )
 def test_a_bucket_has_its_own_host_where_certificates_reach_it(bucket: str, region: str, url: str) -> None:
     async def test() -> None:
         async with client(KEY) as made:
-            assert made._get(bucket, "a b", region, 1).url == url
+            assert made._get(bucket, "a b+=&", region, 1).url == url
 
     asyncio.run(test())
 

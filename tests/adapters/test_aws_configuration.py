@@ -105,9 +105,10 @@ def test_without_either_nothing_is_asked_for() -> None:
     assert read({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}) == (None, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
 
 
-def test_both_are_read_at_once() -> None:
+def test_both_are_read_at_once_and_no_connection_is_left() -> None:
     async def run() -> None:
         both = asyncio.Event()
+        gone = asyncio.Semaphore(0)
         asked = []
 
         async def script(exchange: Exchange) -> None:
@@ -118,10 +119,14 @@ def test_both_are_read_at_once() -> None:
             secret = "x-amz-target" in exchange.call.headers
             text = json.dumps({"OPENAI_API_KEY": "a", "OTHER_KEY": "b"})
             await exchange.answer(200, json.dumps({"SecretString": text}).encode() if secret else MODELS)
+            await exchange.hung_up()
+            gone.release()
 
         async with provider.running(script) as service:
             environment = {**KEY, "AWS_REGION": REGION, "AWS_ENDPOINT_URL": service.url, **BOTH}
             models, _ = await build.read_configuration(settings.read(environment), environment)
+            for _ in range(2):
+                await asyncio.wait_for(gone.acquire(), provider.SETTLED)
         assert key_of(models, "n") == "b"
 
     asyncio.run(run())

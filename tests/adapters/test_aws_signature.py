@@ -26,7 +26,7 @@ ORIGIN = st.sampled_from(
 )
 HEADERS = st.dictionaries(
     st.sampled_from(["content-type", "x-amz-target", "x-amz-meta-a", "accept"]),
-    st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20).map(str.strip),
+    st.text("aB ;=é", min_size=1, max_size=20).map(str.strip),
 )
 MOMENT = st.datetimes(datetime.datetime(2000, 1, 1), datetime.datetime(2099, 1, 1), timezones=st.just(datetime.UTC))  # noqa: DTZ001
 

@@ -43,6 +43,8 @@ class Upstream:
     gate: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
     models: list[str] = field(default_factory=lambda: ["one", "two"])
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    connections: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def base(self) -> str:
@@ -52,6 +54,16 @@ class Upstream:
         """The newest call of this model."""
         return next(call for call in reversed(self.calls) if call.body and call.json.get("model") == model)
 
+    def hang_up(self) -> None:
+        """Close all connections, as a provider does with those that have been idle for long."""
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(SETTLED)
+
+    async def _hang_up(self) -> None:
+        for writer in tuple(self.connections):
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
     def count(self, model: str) -> int:
         return sum(1 for call in self.calls if call.body and call.json.get("model") == model)
 
@@ -60,7 +72,7 @@ class Upstream:
 def running() -> Iterator[Upstream]:
     """A provider that serves until the block ends."""
     upstream = Upstream()
-    loop = asyncio.new_event_loop()
+    loop = upstream.loop
     ready = threading.Event()
     stop = asyncio.Event()
 
@@ -86,12 +98,14 @@ def running() -> Iterator[Upstream]:
 
 
 async def _serve(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    upstream.connections.add(writer)
     try:
         while await _one(upstream, reader, writer):
             pass
     except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
         pass
     finally:
+        upstream.connections.discard(writer)
         writer.close()
 
 

@@ -84,12 +84,26 @@ class Provider:
     script: Script
     url: str = ""
     calls: list[Call] = field(default_factory=list)
+    connections: set[asyncio.StreamWriter] = field(default_factory=set)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def hang_up(self) -> None:
+        """Close all connections, from another thread, as a provider does with those that have been idle for long."""
+        assert self.loop is not None
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(SETTLED)
+
+    async def _hang_up(self) -> None:
+        for writer in tuple(self.connections):
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     @property
     def last(self) -> Call:
         return self.calls[-1]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(writer)
         try:
             while not writer.is_closing():
                 call = await _read(reader)
@@ -98,13 +112,14 @@ class Provider:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self.connections.discard(writer)
             writer.close()
 
 
 @contextlib.asynccontextmanager
 async def running(script: Script) -> AsyncGenerator[Provider, None]:
     """A provider that serves until the block ends."""
-    provider = Provider(script)
+    provider = Provider(script, loop=asyncio.get_running_loop())
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,12 +1,12 @@
-"""Lambda's Runtime API on a socket, for one runtime process: what AWS's own emulator does not show.
+"""Lambda's Runtime API on a socket, for one runtime process: it shows what AWS's own emulator does not.
 
-AWS's Runtime Interface Emulator hands a streamed answer over in one piece and does not look at it. Here every chunk
-reaches the test when it comes, invocation ids and trailers are checked, and the process can live through a snapshot
-or lose its connection. What a runtime may not do is answered as AWS does, and written down: a test in which it
+AWS's Runtime Interface Emulator hands a streamed answer over in one piece and never looks at it. Here every chunk
+reaches the test when it comes, invocation ids and trailers are checked, and the process can live through a snapshot or
+lose its connection. What a runtime may not do is answered as AWS answers it, and written down: the test in which it
 happened fails.
 
-Protocol: "Using the Lambda runtime API for custom runtimes" in Lambda's developer guide; states and their answers as
-in the source of AWS's emulator (github.com/aws/aws-lambda-runtime-interface-emulator).
+Protocol: "Using the Lambda runtime API for custom runtimes" in Lambda's developer guide. What is answered in a wrong
+state was seen in AWS's emulator (github.com/aws/aws-lambda-runtime-interface-emulator).
 """
 
 import contextlib
@@ -18,22 +18,32 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from tests.mocks.runtime_http import Connection, Malformed, Request
-from tests.mocks.runtime_invocation import ERROR_BODY, ERROR_TYPE, TOO_LARGE, Failure, Invocation, Watch, read_failure
+from tests.mocks.runtime_invocation import ERROR_BODY, ERROR_TYPE, Failure, Invocation, Watch, read_failure
 
 FUNCTION_ARN = "arn:aws:lambda:eu-central-1:123456789012:function:gateway"
 STREAMED = "application/vnd.awslambda.http-integration-response"
-BUFFERED_BYTES = 6 * 1024 * 1024 + 100
+WHOLE_BYTES = 6 * 1024 * 1024 + 100
 
 _MODE = "lambda-runtime-function-response-mode"
 _INVOCATION_ID = "lambda-runtime-invocation-id"
+_ACCEPTED = (202, b'{"status":"OK"}\n')
 _PATH = re.compile(
     r"/2018-06-01/runtime/"
     r"(?:(invocation/next|init/error|restore/next|restore/error)|invocation/([^/]+)/(response|error))"
 )
 
 
+class _Refused(Exception):
+    """What the runtime asks for is against the protocol."""
+
+    def __init__(self, status: int, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.kind = kind
+
+
 class RuntimeApi:
-    """The platform's side. `address` is what AWS_LAMBDA_RUNTIME_API says; every wait is bounded."""
+    """The platform's side. `address` is what AWS_LAMBDA_RUNTIME_API says. Methods that wait fail after a while."""
 
     def __init__(self, address: str, *, snap_start: bool) -> None:
         self.address = address
@@ -45,7 +55,7 @@ class RuntimeApi:
         self._asking: Connection | None = None
         self._queue: deque[Invocation] = deque()
         self._current: Invocation | None = None
-        self._seen: dict[str, Invocation] = {}
+        self._known: set[str] = set()
         self._init_error: Failure | None = None
         self._restore_error: Failure | None = None
 
@@ -67,13 +77,13 @@ class RuntimeApi:
         chunked: bool = False,
         slowly: bool = False,
     ) -> Invocation:
-        """Give the runtime an event: as JSON, or bytes as they are; in chunks or with a length; at once or slowly."""
+        """Give the runtime an event: as JSON, or bytes as they are; with a length or in chunks; at once or slowly."""
         data = event if isinstance(event, bytes) else json.dumps(event).encode()
         invocation = Invocation(
             self._watch, data, seconds=deadline_seconds, invocation_id=invocation_id, chunked=chunked, slowly=slowly
         )
         with self._watch.changed:
-            self._seen[invocation.id] = invocation
+            self._known.add(invocation.id)
             self._queue.append(invocation)
             self._watch.changed.notify_all()
         return invocation
@@ -102,14 +112,14 @@ class RuntimeApi:
         return self._watch.wait(lambda: self._restore_error, "a report to restore/error")
 
     def drop_connections(self) -> None:
-        """Close all connections, as idle ones are closed while a process is frozen; new ones are welcome."""
+        """Close all connections, as happens to idle ones while a process is frozen; new ones are welcome."""
         with self._watch.changed:
             for connection in self._connections:
                 connection.close()
             self._watch.changed.notify_all()
 
     def vanish(self) -> None:
-        """Be gone: connections are closed, new ones refused."""
+        """Be gone: connections are closed, and new ones get nowhere."""
         self._gone = True
         self.drop_connections()
 
@@ -120,14 +130,13 @@ class RuntimeApi:
         with listener:
             while not self._gone:
                 with contextlib.suppress(TimeoutError):
-                    accepted, _ = listener.accept()
-                    accepted.setblocking(True)
-                    threads.append(self._begin(Connection(accepted)))
+                    threads.append(self._begin(listener.accept()[0]))
         self.drop_connections()
         for thread in threads:
             thread.join()
 
-    def _begin(self, connection: Connection) -> threading.Thread:
+    def _begin(self, accepted: socket.socket) -> threading.Thread:
+        connection = Connection(accepted)
         with self._watch.changed:
             self._connections.add(connection)
         thread = threading.Thread(target=self._serve_one, args=(connection,))
@@ -142,7 +151,7 @@ class RuntimeApi:
             if not connection.closed:
                 self._watch.violation(str(fault))
         except OSError:
-            pass  # reset by its own end: what is missing then, a wait will tell
+            pass  # reset by the runtime's end: if something is missing now, a wait will tell
         finally:
             with self._watch.changed:
                 self._connections.discard(connection)
@@ -152,28 +161,31 @@ class RuntimeApi:
     def _exchange(self, connection: Connection, request: Request) -> None:
         match = _PATH.fullmatch(request.path)
         what = (match[1] or match[3]) if match else ""
-        method = "GET" if what.endswith("next") else "POST"
-        if match is None or request.method != method:
+        if match is None or request.method != ("GET" if what.endswith("next") else "POST"):
             if request.method == "POST":
                 connection.body(request)
-            self._refuse(connection, request, 404, "NotFound", "nothing is there")
-        elif what == "invocation/next":
-            self._next(connection, request)
-        elif what == "restore/next":
-            self._restore_next(connection, request)
-        elif match[2]:
-            self._answer(connection, request, match[2], what)
-        else:
-            self._report(connection, request, what)
+            self._complain(request, "there is nothing")
+            connection.answer(404, b"404 page not found\n")
+            return
+        try:
+            if what == "invocation/next":
+                self._next(connection)
+            elif what == "restore/next":
+                self._restore_next(connection)
+            elif match[2]:
+                self._answer(connection, request, match[2], what)
+            else:
+                self._report(connection, request, what)
+        except _Refused as refused:
+            self._complain(request, f"refused with {refused.status}, {refused}")
+            connection.answer(refused.status, _error(refused.kind, str(refused)))
 
-    def _next(self, connection: Connection, request: Request) -> None:
+    def _next(self, connection: Connection) -> None:
         with self._watch.changed:
-            if self._phase != "ready" and self._phase != ("restored" if self.snap_start else "init"):
-                self._refuse(connection, request, 403, "InvalidStateTransition", f"not while it is {self._phase}")
-                return
+            if self._phase not in ("ready", "restored" if self.snap_start else "init"):
+                raise _Refused(403, "InvalidStateTransition", f"not in phase {self._phase}")
             if self._current is not None or self._listens():
-                self._refuse(connection, request, 403, "InvalidStateTransition", "the last one is not answered yet")
-                return
+                raise _Refused(403, "InvalidStateTransition", "the last one is not answered")
             self._phase, self._asking = "ready", connection
             self._watch.changed.notify_all()
             self._watch.changed.wait_for(lambda: self._queue or connection.closed or self._asking is not connection)
@@ -184,7 +196,6 @@ class RuntimeApi:
             invocation = self._current = self._queue.popleft()
             invocation.on_taken()
         headers = {
-            "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": invocation.id,
             "Lambda-Runtime-Deadline-Ms": str(int(invocation.deadline * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": FUNCTION_ARN,
@@ -192,10 +203,10 @@ class RuntimeApi:
         }
         if invocation.invocation_id is not None:
             headers["Lambda-Runtime-Invocation-Id"] = invocation.invocation_id
-        connection.answer(200, headers, invocation.event, chunked=invocation.chunked, slowly=invocation.slowly)
+        connection.answer(200, invocation.event, headers, chunked=invocation.chunked, slowly=invocation.slowly)
 
     def _listens(self) -> bool:
-        """Whether somebody waits for an invocation; who has hung up meanwhile does not."""
+        """Whether somebody waits for an invocation; one who has hung up meanwhile does not."""
         early = self._asking.early() if self._asking is not None else None
         if early:
             self._watch.violation(f"something came before the last request was answered: {early!r}")
@@ -203,56 +214,80 @@ class RuntimeApi:
             self._asking = None
         return self._asking is not None
 
-    def _restore_next(self, connection: Connection, request: Request) -> None:
+    def _restore_next(self, connection: Connection) -> None:
         with self._watch.changed:
             if not self.snap_start or self._phase != "init":
-                self._refuse(connection, request, 403, "InvalidStateTransition", "no snapshot is to be taken")
-                return
+                raise _Refused(403, "InvalidStateTransition", "no snapshot is to be taken")
             self._phase = "snapshot"
             self._watch.changed.notify_all()
             self._watch.changed.wait_for(lambda: self._phase != "snapshot" or connection.closed)
-        connection.answer(200, {"Content-Type": "application/json"}, b"", chunked=False, slowly=False)
+        connection.answer(200, b"")
 
     def _report(self, connection: Connection, request: Request, what: str) -> None:
         failure = self._read_failure(connection, request)
         with self._watch.changed:
             if self._phase != ("init" if what == "init/error" else "restored"):
-                self._refuse(connection, request, 403, "InvalidStateTransition", f"not while it is {self._phase}")
-                return
+                raise _Refused(403, "InvalidStateTransition", f"not in phase {self._phase}")
             self._phase = "failed"
             if what == "init/error":
                 self._init_error = failure
             else:
                 self._restore_error = failure
             self._watch.changed.notify_all()
-        _accept(connection)
+        connection.answer(*_ACCEPTED)
 
-    def _answer(self, connection: Connection, request: Request, invocation_id: str, what: str) -> None:
+    def _answer(self, connection: Connection, request: Request, invocation: str, what: str) -> None:
         """The answer to an invocation, or the failure in its place."""
-        mode = "error" if what == "error" else "streaming" if _MODE in request.headers else "buffered"
-        with self._watch.changed:
-            invocation = self._seen.get(invocation_id)
-            under_way = invocation is not None and invocation is self._current
-            if invocation is not None and under_way and invocation.mode is None:
-                invocation.on_begin(mode)
-                begun = False
-            else:
-                begun = True
-        if invocation is None or begun:
+        mode = "error" if what == "error" else request.headers.get(_MODE, "buffered")
+        try:
+            current = self._claim(invocation, mode)
+        except _Refused:
             connection.body(request)
-            kind = ("InvalidStateTransition", 403) if invocation is not None else ("InvalidRequestID", 400)
+            raise
+        if request.headers.get(_INVOCATION_ID) != current.invocation_id:
+            self._complain(request, f"Lambda-Runtime-Invocation-Id is not {current.invocation_id}")
+        answer = _ACCEPTED
+        if mode == "error":
+            current.on_error(self._read_failure(connection, request))
+        elif mode == "streaming":
+            self._stream(connection, request, current)
+        else:
+            answer = self._whole(connection, request, current)
+        self._current = None
+        connection.answer(*answer)
+
+    def _claim(self, invocation: str, mode: str) -> Invocation:
+        """The invocation that is under way, from now on answered by this request and no other."""
+        with self._watch.changed:
+            current = self._current
+            if current is None or current.id != invocation or current.mode is not None:
+                if invocation in self._known:
+                    raise _Refused(403, "InvalidStateTransition", "it is answered, or about to be")
+                raise _Refused(400, "InvalidRequestID", "there is no such invocation")
+            if mode not in ("error", "buffered", "streaming"):
+                raise _Refused(400, "InvalidFunctionResponseMode", f"the response mode is {mode}")
+            current.on_begin(mode)
+            return current
+
+    def _whole(self, connection: Connection, request: Request, invocation: Invocation) -> tuple[int, bytes]:
+        body = connection.body(request)
+        if len(body) > WHOLE_BYTES:
+            message = f"Exceeded maximum allowed payload size ({WHOLE_BYTES} bytes)."
+            invocation.on_error(Failure("Function.ResponseSizeTooLarge", message))
+            return 413, _error("RequestEntityTooLarge", message)
+        invocation.on_chunk(body)
+        invocation.on_end(connection.trailers)
+        return _ACCEPTED
+
     def _stream(self, connection: Connection, request: Request, invocation: Invocation) -> None:
         headers = request.headers
-        if headers[_MODE] != "streaming":
-            self._complain(request, f"Lambda-Runtime-Function-Response-Mode: {headers[_MODE]}")
         if not request.chunked:
             self._complain(request, "a streamed answer without Transfer-Encoding: chunked")
         if headers.get("content-type") != STREAMED:
             self._complain(request, f"a streamed answer of type {headers.get('content-type')}")
         announced = {name.strip().lower() for name in headers.get("trailer", "").split(",") if name.strip()}
-        if not announced <= {ERROR_TYPE, ERROR_BODY}:
+        if not announced <= {ERROR_BODY, ERROR_TYPE}:
             self._complain(request, f"Trailer: {headers['trailer']}")
-        invocation.on_begin("streaming")
         for chunk in connection.chunks(request):
             invocation.on_chunk(chunk)
         if not connection.trailers.keys() <= announced:
@@ -260,12 +295,7 @@ class RuntimeApi:
         invocation.on_end(connection.trailers)
 
     def _read_failure(self, connection: Connection, request: Request) -> Failure:
-        kind = request.headers.get(ERROR_TYPE)
-        return read_failure(connection.body(request), kind, lambda text: self._complain(request, text))
-
-    def _refuse(self, connection: Connection, request: Request, status: int, kind: str, why: str) -> None:
-        self._complain(request, f"answered with {status}: {why}")
-        _say(connection, status, kind, why)
+        return read_failure(connection.body(request), lambda text: self._complain(request, text))
 
     def _complain(self, request: Request, text: str) -> None:
         self._watch.violation(f"{request.method} {request.path}: {text}")
@@ -284,17 +314,11 @@ def running(*, snap_start: bool = False) -> Iterator[RuntimeApi]:
         for violation in api.violations:
             failure.add_note(f"violation of the Runtime API: {violation}")
         raise
-    else:
-        assert not api.violations, "violations of the Runtime API:\n" + "\n".join(api.violations)
     finally:
         api.vanish()
         thread.join()
+    assert not api.violations, "violations of the Runtime API:\n" + "\n".join(api.violations)
 
 
-def _accept(connection: Connection) -> None:
-    connection.answer(202, {"Content-Type": "application/json"}, b'{"status":"OK"}\n', chunked=False, slowly=False)
-
-
-def _say(connection: Connection, status: int, kind: str, message: str) -> None:
-    body = json.dumps({"errorMessage": message, "errorType": kind}).encode()
-    connection.answer(status, {"Content-Type": "application/json"}, body, chunked=False, slowly=False)
+def _error(kind: str, message: str) -> bytes:
+    return json.dumps({"errorMessage": message, "errorType": kind}).encode() + b"\n"

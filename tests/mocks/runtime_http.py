@@ -81,11 +81,20 @@ class Connection:
     def body(self, request: Request) -> bytes:
         return b"".join(self.chunks(request))
 
-    def answer(self, status: int, headers: Mapping[str, str], body: bytes, *, chunked: bool, slowly: bool) -> None:
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        chunked: bool = False,
+        slowly: bool = False,
+    ) -> None:
         """Answer the request. `slowly`: in small pieces, cut without regard to what they are pieces of."""
+        kind = {"Content-Type": "application/json"}
         framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(len(body))}
         lines = [f"HTTP/1.1 {status} {_REASONS[status]}"]
-        lines += [f"{name}: {value}" for name, value in {**headers, **framing}.items()]
+        lines += [f"{name}: {value}" for name, value in {**kind, **(headers or {}), **framing}.items()]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         data = head + (_chunked(body) if chunked else body)
         if not slowly:

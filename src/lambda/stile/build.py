@@ -35,8 +35,7 @@ DATABASE, PEPPER = "stile.db", "pepper.json"
 class Gateway(msgspec.Struct, frozen=True):
     """A gateway that runs: its ASGI app, and what a host's story needs beside it.
 
-    `warm_up` imports what would otherwise be imported by the first call that needs it. `release` lets go of idle
-    connections.
+    `warm_up` does now what otherwise the first calls would do. `release` lets go of idle connections.
     """
 
     app: Table
@@ -55,8 +54,11 @@ async def gateway(
     async with contextlib.AsyncExitStack() as stack:
         directory, pepper = open_state(settings.home)
         stack.push_async_callback(directory.close)
-        litellm = LiteLLMUpstream(settings.timeout_seconds, MediaFetcher() if settings.fetch_urls else None)
-        upstreams: dict[Via, Upstream] = {"relay": RelayUpstream(), "litellm": litellm, "echo": EchoUpstream()}
+        upstreams: dict[Via, Upstream] = {
+            "relay": RelayUpstream(),
+            "litellm": LiteLLMUpstream(settings.timeout_seconds, MediaFetcher() if settings.fetch_urls else None),
+            "echo": EchoUpstream(),
+        }
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
         found = sources.of_table(models.table) if models else sources.find(environment)
@@ -69,6 +71,10 @@ async def gateway(
         )
         health = Health(authenticator, directory, catalog)
 
+        async def warm_up() -> None:
+            for upstream in upstreams.values():
+                await upstream.warm_up()
+
         async def release() -> None:
             for upstream in upstreams.values():
                 await upstream.release()
@@ -78,7 +84,7 @@ async def gateway(
             catalog=catalog,
             directory=directory,
             keyring=Keyring(directory, pepper, forget=authenticator.forget),
-            warm_up=litellm.warm_up,
+            warm_up=warm_up,
             release=release,
         )
 

@@ -91,6 +91,9 @@ class Upstream(Protocol):
     async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Make the call. Raises UpstreamFailed, UpstreamTimeout, or BadRequest for what the target cannot take."""
 
+    async def warm_up(self) -> None:
+        """Do now what only the first call would do: import, load certificates. Nothing is connected."""
+
     async def release(self) -> None:
         """Let go of idle connections; the next call makes new ones."""
 

@@ -5,6 +5,7 @@ compression, no proxies, no time limit for a whole call: whoever calls bounds it
 """
 
 import asyncio
+import codecs
 import re
 import socket
 import ssl
@@ -72,6 +73,11 @@ class HttpClient:
         answer = await connection.ask(head, body, self._loop.time())
         assert answer is not None, "only a kept connection gives None"  # noqa: S101
         return answer
+
+    def warm_up(self) -> None:
+        """Load what the first connection needs: trusted certificates, the codec of names."""
+        self._context()
+        codecs.lookup("idna")
 
     def release(self) -> None:
         """Close the connections that nobody uses."""

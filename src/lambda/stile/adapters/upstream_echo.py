@@ -39,6 +39,9 @@ class EchoUpstream:
         answer = {**frame, "object": "chat.completion", "choices": [choice], "usage": usage}
         return UpstreamAnswer(200, [(b"content-type", b"application/json")], msgspec.json.encode(answer))
 
+    async def warm_up(self) -> None:
+        """Nothing is needed."""
+
     async def release(self) -> None:
         """Nothing is held."""
 

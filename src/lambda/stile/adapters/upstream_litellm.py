@@ -54,7 +54,6 @@ class LiteLLMUpstream:
             raise UpstreamTimeout(f"{target.label} did not answer in time.") from None
 
     async def warm_up(self) -> None:
-        """Import LiteLLM now, and not with the first call."""
         await self._sdk.warm_up()
 
     async def release(self) -> None:

@@ -67,6 +67,9 @@ class RelayUpstream:
         except OSError as error:
             raise _public(error, target) from error
 
+    async def warm_up(self) -> None:
+        self._client.warm_up()
+
     async def release(self) -> None:
         self._client.release()
 

@@ -117,16 +117,12 @@ class RuntimeApi:
         _expect(await self._exchange("POST", path, headers, failure.body()), 202)
 
     async def _exchange(self, method: str, path: str, headers: str = "", body: bytes = b"") -> _Answer:
-        """One request and its answer; over a new connection when the kept one has died meanwhile."""
+        """One request and its answer; once more, over a new connection, when the connection is lost meanwhile."""
         length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
         request = self._head(method, path, headers + length) + body
-        kept = self._connection is not None
-        try:
+        with contextlib.suppress(RuntimeGone):
             (await self._connect())[1].write(request)
             return await self.answer()
-        except RuntimeGone:
-            if not kept:
-                raise
         (await self._connect())[1].write(request)
         return await self.answer()
 
