@@ -17,8 +17,8 @@ from stile.telemetry import Telemetry
 
 async def main():
     known = settings.read(os.environ)
-    models = build.read_models(known, os.environ)
-    async with build.gateway(known, models, os.environ, Telemetry(Path(os.devnull))) as gateway:
+    models, environment = await build.read_configuration(known, os.environ)
+    async with build.gateway(known, models, environment, Telemetry(Path(os.devnull))) as gateway:
         key = await local._first_key(gateway)
         for stream in ("false", "true"):
             status = await call(gateway.app, key, b'{"model":"ok","stream":%s,"messages":[{}]}' % stream.encode())
@@ -36,7 +36,7 @@ async def call(app, key, body):
     return sent[0]["status"]
 
 asyncio.run(main())
-heavy = "litellm openai pydantic httpx boto3 botocore starlette.applications fastapi".split()
+heavy = "aiohttp litellm openai pydantic httpx boto3 botocore starlette.applications fastapi".split()
 print([name for name in heavy if name in sys.modules])
 """
 

@@ -201,12 +201,12 @@ def test_a_request_is_written_as_the_standard_has_it(run: Run) -> None:
 @pytest.mark.parametrize(
     ("url", "start"),
     [
-        ("http://a.example", b"POST / HTTP/1.1\r\nhost: a.example\r\n"),
-        ("http://a.example:80/x", b"POST /x HTTP/1.1\r\nhost: a.example\r\n"),
-        ("https://a.example:443?q", b"POST /?q HTTP/1.1\r\nhost: a.example\r\n"),
-        ("https://a.example:80", b"POST / HTTP/1.1\r\nhost: a.example:80\r\n"),
-        ("https://[::1]:8443/", b"POST / HTTP/1.1\r\nhost: [::1]:8443\r\n"),
-        ("http://Bücher.example/", b"POST / HTTP/1.1\r\nhost: xn--bcher-kva.example\r\n"),
+        ("http://a.example", b"/ HTTP/1.1\r\nhost: a.example\r\n"),
+        ("http://a.example:80/x", b"/x HTTP/1.1\r\nhost: a.example\r\n"),
+        ("https://a.example:443?q", b"/?q HTTP/1.1\r\nhost: a.example\r\n"),
+        ("https://a.example:80", b"/ HTTP/1.1\r\nhost: a.example:80\r\n"),
+        ("https://[::1]:8443/", b"/ HTTP/1.1\r\nhost: [::1]:8443\r\n"),
+        ("http://Bücher.example/", b"/ HTTP/1.1\r\nhost: xn--bcher-kva.example\r\n"),
     ],
 )
 def test_the_host_header_names_the_port_only_if_it_is_not_the_usual_one(url: str, start: bytes) -> None:

@@ -18,7 +18,8 @@ START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"c
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def part(body: bytes, *, more: bool) -> Message:
@@ -72,7 +73,7 @@ async def large_head(scope: Message, receive: Receive, send: Send) -> None:
     await told(scope, receive, send)
 
 
-async def cannot_start(scope: Message, receive: Receive, send: Send) -> None:
+async def cannot_start(_: Message, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "first fault\nsecond fault"})
 

@@ -30,7 +30,7 @@ def get(path: str, body: str | None = None) -> dict[str, Any]:
 def serving(
     folder: Path, name: str, *, snap_start: bool = False, **settings: str
 ) -> Iterator[tuple[RuntimeApi, Function]]:
-    command = [sys.executable, APPS, name]
+    command = [sys.executable, str(APPS), name]
     with (
         runtime_api.running(snap_start=snap_start) as api,
         function.running(folder, api, command, task_root=ROOT, PYTHONPATH=str(ROOT), **settings) as running,

@@ -246,13 +246,12 @@ class RuntimeApi:
             raise
         if request.headers.get(_INVOCATION_ID) != current.invocation_id:
             self._complain(request, f"Lambda-Runtime-Invocation-Id is not {current.invocation_id}")
-        answer = _ACCEPTED
-        if mode == "error":
-            current.on_error(self._read_failure(connection, request))
-        elif mode == "streaming":
-            self._stream(connection, request, current)
-        else:
-            answer = self._whole(connection, request, current)
+        try:
+            answer = self._take(connection, request, current)
+        except (Malformed, OSError):
+            self._current = None
+            current.on_error(Failure("Emulator.BrokenOff", "the answer broke off"))
+            raise
         self._current = None
         connection.answer(*answer)
 
@@ -268,6 +267,15 @@ class RuntimeApi:
                 raise _Refused(400, "InvalidFunctionResponseMode", f"the response mode is {mode}")
             current.on_begin(mode)
             return current
+
+    def _take(self, connection: Connection, request: Request, invocation: Invocation) -> tuple[int, bytes]:
+        if invocation.mode == "error":
+            invocation.on_error(self._read_failure(connection, request))
+        elif invocation.mode == "streaming":
+            self._stream(connection, request, invocation)
+        else:
+            return self._whole(connection, request, invocation)
+        return _ACCEPTED
 
     def _whole(self, connection: Connection, request: Request, invocation: Invocation) -> tuple[int, bytes]:
         body = connection.body(request)

@@ -193,13 +193,10 @@ class Invocation:
         return bytes(rest)
 
     def _read_prelude(self, prelude: bytes) -> Head:
-        try:
-            fields = json.loads(prelude)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
+        fields = _json_object(prelude)
+        if fields is None:
             self._complain(f"the prelude is no JSON object: {prelude[:200]!r}")
-            fields = {}
+            return Head(0, {}, {}, [])
         if unknown := fields.keys() - _PRELUDE:
             self._complain(f"the prelude has {', '.join(sorted(unknown))}, which nobody knows")
         for name, (default, fits) in _PRELUDE.items():
@@ -222,16 +219,19 @@ class Invocation:
 
 def read_failure(body: bytes, complain: Callable[[str], None]) -> Failure:
     """A failure as a runtime reports it. The type that a header names beside it may be another: AWS's own says more."""
+    said = _json_object(body) or {}
+    kind, message = said.get("errorType"), said.get("errorMessage")
+    if not (isinstance(kind, str) and isinstance(message, str) and _texts(said.get("stackTrace", []))):
+        complain(f"a failure needs errorType, errorMessage and perhaps a stackTrace: {body[:200]!r}")
+    return Failure(str(kind), str(message))
+
+
+def _json_object(text: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(body)
+        found = json.loads(text)
     except ValueError:
-        said = None
-    if not isinstance(said, dict) or not isinstance(said.get("errorMessage"), str):
-        complain(f"a failure without errorMessage: {body[:200]!r}")
-        said = {"errorMessage": ""}
-    if not isinstance(said.get("errorType"), str) or not _texts(said.get("stackTrace", [])):
-        complain(f"a failure whose errorType or stackTrace is wrong: {body[:200]!r}")
-    return Failure(str(said.get("errorType")), said["errorMessage"])
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _status(value: object) -> bool:

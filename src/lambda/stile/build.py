@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from stile import modelfile, sources
 from stile.adapters import aws_configuration, model_lists, pepper_file
 from stile.adapters.directory_sqlite import SQLiteDirectory
-from stile.adapters.media import MediaFetcher
 from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
@@ -28,6 +28,9 @@ from stile.modelfile import ModelFile
 from stile.ports import Directory, Upstream
 from stile.settings import Settings
 from stile.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from stile.adapters.media import MediaFetcher
 
 DATABASE, PEPPER = "stile.db", "pepper.json"
 
@@ -56,7 +59,7 @@ async def gateway(
         stack.push_async_callback(directory.close)
         upstreams: dict[Via, Upstream] = {
             "relay": RelayUpstream(),
-            "litellm": LiteLLMUpstream(settings.timeout_seconds, MediaFetcher() if settings.fetch_urls else None),
+            "litellm": LiteLLMUpstream(settings.timeout_seconds, _media_fetcher() if settings.fetch_urls else None),
             "echo": EchoUpstream(),
         }
         for upstream in upstreams.values():
@@ -89,6 +92,12 @@ async def gateway(
         )
 
 
+def _media_fetcher() -> "MediaFetcher":
+    from stile.adapters.media import MediaFetcher  # noqa: PLC0415 (aiohttp is a third of a start's time)
+
+    return MediaFetcher()
+
+
 async def read_configuration(
     settings: Settings, environment: Mapping[str, str]
 ) -> tuple[ModelFile | None, Mapping[str, str]]:
@@ -102,11 +111,6 @@ async def read_configuration(
     if content is not None:
         return modelfile.read(str(settings.config), content, complete), complete
     return modelfile.load(settings.config, complete) if isinstance(settings.config, Path) else None, complete
-
-
-def read_models(settings: Settings, environment: Mapping[str, str]) -> ModelFile | None:
-    """The model file, if one is set. Raises ConfigError."""
-    return modelfile.load(settings.config, environment) if isinstance(settings.config, Path) else None
 
 
 def open_state(home: Path) -> tuple[SQLiteDirectory, Pepper]:

@@ -19,9 +19,8 @@ from stile import __version__
 from stile.adapters import aws_error
 from stile.adapters.aws_credentials import CredentialsError, CredentialSource
 from stile.adapters.aws_error import AwsError
-from stile.adapters.aws_http import AwsHttp
 from stile.adapters.aws_signature import sign
-from stile.adapters.http_answer import HttpAnswer
+from stile.adapters.http_client import HttpAnswer, HttpClient
 
 CONNECT_SECONDS = 3
 SECONDS = 8  # of the 10 that Lambda gives a start
@@ -60,7 +59,7 @@ class AwsClient:
         self._environment = environment
         self._seconds = seconds
         self._credentials = CredentialSource(environment)
-        self._http = AwsHttp(connect_seconds=min(CONNECT_SECONDS, seconds))
+        self._http = HttpClient(connect_seconds=min(CONNECT_SECONDS, seconds))
 
     async def call(self, service: Service, region: str, operation: str, asked: Mapping[str, Any], kind: type[T]) -> T:
         """Call an operation; answers its result as `kind`. Raises AwsError."""
@@ -125,7 +124,7 @@ class AwsClient:
     async def _once(self, request: _Request) -> bytes:
         try:
             answer = await self._ask(request)
-            body = await _read(answer, request.limit)
+            body = await answer.read_up_to(request.limit + 1)
         except CredentialsError as error:
             raise AwsError(aws_error.NO_CREDENTIALS, str(error)) from error
         except OSError as error:
@@ -153,17 +152,6 @@ class AwsClient:
         if request.method == "GET":
             return await self._http.get(request.url, headers)
         return await self._http.post(request.url, headers, request.body)
-
-
-async def _read(answer: HttpAnswer, limit: int) -> bytes:
-    """The body; of one that is too large, a little more than `limit`."""
-    body = bytearray()
-    try:
-        while len(body) <= limit and (more := await answer.readany()):
-            body += more
-    finally:
-        answer.close()
-    return bytes(body)
 
 
 def _domain(region: str) -> str:

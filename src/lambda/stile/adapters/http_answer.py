@@ -21,9 +21,10 @@ class BrokenError(ConnectionError):
 
 
 class HttpAnswer:
-    """An answer whose head is here. Its body comes by `read` or by `readany`, for one reader at a time.
+    """An answer whose head is here. Its body comes by `read`, `read_up_to` or `readany`, for one reader at a
+    time.
 
-    Both raise BrokenError when the body does not come to its end. Whoever stops before the end must call `close`.
+    All raise BrokenError when the body does not come to its end. Whoever stops before the end must call `close`.
     """
 
     __slots__ = ("_done", "_failure", "_pieces", "_source", "_waiter", "headers", "status")
@@ -68,6 +69,16 @@ class HttpAnswer:
                 return b""
             await self._more()
         return self._take()
+
+    async def read_up_to(self, limit: int) -> bytes:
+        """The body's first `limit` bytes, or all of it when it is shorter; the rest is not waited for."""
+        body = bytearray()
+        try:
+            while len(body) < limit and (more := await self.readany()):
+                body += more
+        finally:
+            self.close()
+        return bytes(body[:limit])
 
     def close(self) -> None:
         """Drop the connection, unless all of the answer has come already. May be called again."""

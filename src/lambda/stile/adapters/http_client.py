@@ -1,4 +1,4 @@
-"""A lean HTTP/1.1 client: POST over kept connections, in one event loop, at a fraction of a general client's cost.
+"""A lean HTTP/1.1 client: GET and POST over kept connections, in one loop, at a fraction of a general client's cost.
 
 This room owns addresses, TLS, the head of a request and which connections are kept. No redirects, no cookies, no
 compression, no proxies, no time limit for a whole call: whoever calls bounds it.
@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -63,16 +63,14 @@ class HttpClient:
         Raises ConnectError, BrokenError, TimeoutError when there is no connection in time, and ValueError for a URL or
         headers that cannot be sent. A call over a kept connection that was dead already goes over a new one, once.
         """
-        origin, start = _target(url)
-        head = b"%b%bcontent-length: %d\r\n\r\n" % (start, _lines(headers), len(body))
-        now = self._loop.time()
-        kept = self._take(origin, now)
-        if kept is not None and (answer := await kept.ask(head, body, now)) is not None:
-            return answer
-        connection = await self._connect(origin)
-        answer = await connection.ask(head, body, self._loop.time())
-        assert answer is not None, "only a kept connection gives None"  # noqa: S101
-        return answer
+        origin, target = _target(url)
+        head = b"POST %b%bcontent-length: %d\r\n\r\n" % (target, _lines(headers), len(body))
+        return await self._ask(origin, head, body)
+
+    async def get(self, url: str, headers: Sequence[Header]) -> HttpAnswer:
+        """The same for a request without a body."""
+        origin, target = _target(url)
+        return await self._ask(origin, b"GET %b%b\r\n" % (target, _lines(headers)), b"")
 
     def warm_up(self) -> None:
         """Load what the first connection needs: trusted certificates, the codec of names."""
@@ -95,6 +93,16 @@ class HttpClient:
             connection.fail("The client was closed.")
         if connections:
             await asyncio.wait([connection.closed for connection in connections])
+
+    async def _ask(self, origin: _Origin, head: bytes, body: bytes) -> HttpAnswer:
+        now = self._loop.time()
+        kept = self._take(origin, now)
+        if kept is not None and (answer := await kept.ask(head, body, now)) is not None:
+            return answer
+        connection = await self._connect(origin)
+        answer = await connection.ask(head, body, self._loop.time())
+        assert answer is not None, "only a kept connection gives None"  # noqa: S101
+        return answer
 
     def _take(self, origin: _Origin, now: float) -> Connection | None:
         shelf = self._shelves.get(origin)
@@ -164,15 +172,20 @@ class HttpClient:
         return connection
 
     def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
-        return self._tls
+        return self._tls or _default_context()
+
+
+@cache
+def _default_context() -> ssl.SSLContext:
+    """One for all clients: to load the trusted certificates takes 20 ms."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 @lru_cache(maxsize=256)
 def _target(url: str) -> tuple[_Origin, bytes]:
-    """Where a URL leads, and how the head of a POST to it begins (RFC 9112, section 3.2.1)."""
+    """Where a URL leads, and how the head of a request to it goes on after the method (RFC 9112, section 3.2.1)."""
     parts = urlsplit(url)
     default = {"http": 80, "https": 443}.get(parts.scheme)
     if default is None or not parts.hostname or parts.username is not None or parts.password is not None:
@@ -182,7 +195,7 @@ def _target(url: str) -> tuple[_Origin, bytes]:
     name = f"[{host}]" if ":" in host else host
     path = quote(f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/", safe=_IN_TARGET)
     authority = name if port == default else f"{name}:{port}"
-    return _Origin(parts.scheme, host, port), f"POST {path} HTTP/1.1\r\nhost: {authority}\r\n".encode("ascii")
+    return _Origin(parts.scheme, host, port), f"{path} HTTP/1.1\r\nhost: {authority}\r\n".encode("ascii")
 
 
 def _lines(headers: Sequence[Header]) -> bytes:

@@ -2,12 +2,11 @@
 
 import asyncio
 
-import aiohttp
 import msgspec
 
 from stile import __version__
 from stile.adapters import aws_signature
-from stile.adapters.http_body import read_up_to
+from stile.adapters.http_client import HttpClient
 from stile.ports import Listing
 
 SECONDS = 2
@@ -33,7 +32,7 @@ async def fetch(listing: Listing) -> list[str] | None:
     try:
         async with asyncio.timeout(SECONDS):
             answer = msgspec.json.decode(await _get(listing), type=_List)
-    except (aiohttp.ClientError, OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
     models = next((models for models in (answer.data, answer.models, answer.summaries) if models is not None), None)
     if models is None:
@@ -46,8 +45,9 @@ async def _get(listing: Listing) -> bytes:
     headers = {"user-agent": f"stile/{__version__}", **listing.headers}
     if listing.aws_region is not None:
         headers |= await asyncio.to_thread(aws_signature.headers, listing.url, "bedrock", listing.aws_region)
-    async with (
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
-        session.get(listing.url, headers=headers, allow_redirects=False) as response,
-    ):
-        return await read_up_to(response, _MAX_BYTES) if response.status == 200 else b""
+    client = HttpClient(connect_seconds=SECONDS)
+    try:
+        answer = await client.get(listing.url, [(name.encode(), value.encode()) for name, value in headers.items()])
+        return await answer.read_up_to(_MAX_BYTES) if answer.status == 200 else b""
+    finally:
+        await client.close()

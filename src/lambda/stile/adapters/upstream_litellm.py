@@ -10,18 +10,20 @@ import asyncio
 import base64
 import sys
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stile.adapters import litellm_errors, litellm_sdk
 from stile.adapters.litellm_sdk import Sdk
-from stile.adapters.media import MediaFetcher
 from stile.core import media, parameters, sse
 from stile.core.routes import Target
 from stile.core.secret import Secret
 from stile.errors import BadRequest, UpstreamFailed, UpstreamTimeout
 from stile.ports import UpstreamAnswer, UpstreamRequest
+
+if TYPE_CHECKING:  # aiohttp comes with it, and is a third of a start's time
+    from stile.adapters.media import MediaFetcher
 
 # They sign calls with credentials of their own, so having no key is no reason to give them a false one.
 _SIGNING = frozenset({"bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
@@ -37,7 +39,7 @@ _EVENTS = [(b"content-type", b"text/event-stream")]
 class LiteLLMUpstream:
     """The Upstream port over LiteLLM. `timeout`: seconds for a whole call. No `fetcher`: media URLs are refused."""
 
-    def __init__(self, timeout: float, fetcher: MediaFetcher | None = None) -> None:
+    def __init__(self, timeout: float, fetcher: "MediaFetcher | None" = None) -> None:
         self._timeout = timeout
         self._fetcher = fetcher
         self._sdk = Sdk()

@@ -104,15 +104,10 @@ class RelayUpstream:
 
 
 async def _failure(answer: HttpAnswer, target: Target) -> UpstreamAnswer:
-    body = bytearray()
-    try:
-        while len(body) < _ERROR_BYTES and (more := await answer.readany()):
-            body += more
-    finally:
-        answer.close()
+    body = await answer.read_up_to(_ERROR_BYTES)
     if answer.status < 400:
         raise UpstreamFailed(f"{target.label} answered with a redirect ({answer.status}); check its api_base.")
-    said = target.without_secrets(body[:_ERROR_BYTES].decode("utf-8", "replace")).encode()
+    said = target.without_secrets(body.decode("utf-8", "replace")).encode()
     headers = [header for header in answer.headers if header[0] in DOWN and not header[0].startswith(b"content-")]
     return UpstreamAnswer(answer.status, [_JSON, *headers], envelope.keep_or_wrap(said, answer.status, target.label))
 
