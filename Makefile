@@ -7,12 +7,14 @@ ifneq ($(filter 3.%,$(PYTHON)),)
   override PYTHON = python3
 endif
 ARCH ?= arm64
+STACK ?= stile
 LOCAL = $(PYTHON) tools/venv.py src/lambda/requirements-local.txt --
 DEV = $(PYTHON) tools/venv.py requirements-dev.txt --
+SAM = SAM_CLI_TELEMETRY=0 $(PYTHON) tools/venv.py tools/requirements-sam.txt --
 ARTIFACT = --arch $(ARCH) --python $(TARGET_PYTHON) $(if $(CONFIG),--config $(CONFIG))
 SOURCES = src/lambda tests bench tools
 
-.PHONY: help run key test cover check format build build-Gateway bench lock
+.PHONY: help run key test cover check format e2e build build-Gateway deploy bench lock
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
@@ -32,10 +34,18 @@ cover: ## the test suite with branch coverage
 	@$(DEV) -m coverage combine -q
 	@$(DEV) -m coverage report
 
-check: ## lint, format, types
+check: ## lint, format, types, the template
 	@$(DEV) -m ruff check $(SOURCES)
 	@$(DEV) -m ruff format --check $(SOURCES)
 	@$(DEV) -m mypy
+	@$(SAM) -m samcli validate --lint --region us-east-1 --template template.yaml
+	@$(SAM) -c "from cfnlint.runner import main; main()" --template template.yaml --regions eu-central-1 us-east-1
+	@$(DEV) -m pytest tests/template
+
+e2e: ## the built artifact under AWS's own emulator of Lambda; a few minutes
+	@$(MAKE) build ARCH=$(shell uname -m | sed s/aarch64/arm64/) \
+	  PYTHON=$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
+	@$(DEV) -m pytest tests/e2e
 
 format: ## format the sources
 	@$(DEV) -m ruff check --fix $(SOURCES)
@@ -46,6 +56,10 @@ build: ## the Lambda artifact: build/lambda/ and build/lambda.zip; ARCH=x86_64, 
 
 build-Gateway: # what `sam build` calls
 	@$(DEV) -m tools.build $(ARTIFACT) --into "$(ARTIFACTS_DIR)"
+
+deploy: ## build and deploy to the AWS account of this shell; STACK=stile, PARAMETERS="SnapStart=true …"
+	@$(SAM) -m samcli build
+	@$(SAM) -m tools.deploy --stack $(STACK) $(PARAMETERS)
 
 bench: ## the relay against a bare relay; PEERS=litellm adds LiteLLM's proxy
 	@$(DEV) -m bench $(if $(PEERS),--peers $(PEERS))
