@@ -17,7 +17,7 @@ SOURCES = src/lambda tests bench tools
 .PHONY: help run key test cover check format e2e build build-Gateway deploy bench lock
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
 
 run: ## serve on 127.0.0.1:4000; the first start prints a key and a curl line
 	@$(LOCAL) src/lambda/app.py

@@ -25,7 +25,9 @@ def main() -> int:
     own = [] if named else [f"DeployId={deploy_id(BUILT, options.parameters)}"]
     command = [sys.executable, "-m", "samcli", "deploy", "--stack-name", options.stack, "--resolve-s3"]
     rules = ["--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset"]
-    return subprocess.run([*command, *rules, "--parameter-overrides", *own, *options.parameters], check=False).returncode
+    return subprocess.run(
+        [*command, *rules, "--parameter-overrides", *own, *options.parameters], check=False
+    ).returncode
 
 
 def deploy_id(tree: Path, parameters: list[str]) -> str:
