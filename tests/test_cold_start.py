@@ -36,7 +36,7 @@ async def call(app, key, body):
     return sent[0]["status"]
 
 asyncio.run(main())
-heavy = "aiohttp litellm openai pydantic httpx boto3 botocore starlette.applications fastapi".split()
+heavy = "aiohttp litellm openai pydantic httpx boto3 botocore starlette fastapi".split()
 print([name for name in heavy if name in sys.modules])
 """
 

@@ -27,7 +27,6 @@ LIBRARIES: dict[str, set[str]] = {
     "httptools": {"adapters"},
     "litellm": {"adapters"},
     "msgspec": set().union(*FLOORS) | {HOSTS},
-    "starlette": {"api", "build"},
     "uvicorn": {HOSTS},
     "uvloop": {HOSTS},
     "yaml": {"yamlfile", "modelfile"},

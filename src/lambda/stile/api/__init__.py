@@ -1,1 +1,1 @@
-"""HTTP dialects: the only room that knows the web framework."""
+"""HTTP dialects: the only room that knows paths, methods and headers."""
