@@ -14,7 +14,7 @@ import yaml
 from tests import function, program
 from tests.function import ROOT, Function
 from tests.leaks import PROVIDER_KEY
-from tests.mocks import anthropic, provider, runtime_api
+from tests.mocks import anthropic, bedrock, provider, runtime_api
 from tests.mocks.openai import TEXT, Upstream
 from tests.mocks.provider import Provider
 from tests.mocks.runtime_api import RuntimeApi
@@ -83,7 +83,7 @@ def serving(
     """The gateway with `targets`: model name, provider/model, address."""
     config = folder / "config.yaml"
     entries = [
-        {"model_name": name, "litellm_params": {"model": model, "api_base": base, "api_key": PROVIDER_KEY}}
+        {"model_name": name, "litellm_params": {"model": model, "api_base": base, **_credentials(model)}}
         for name, model, base in targets
     ]
     config.write_text(yaml.safe_dump({"model_list": entries}))
@@ -96,6 +96,12 @@ def serving(
         function.running(folder, api, command, task_root=ROOT, PYTHONPATH=str(ROOT), **known) as running,
     ):
         yield Gateway(api, running, state.key)
+
+
+def _credentials(model: str) -> dict[str, str]:
+    if not model.startswith("bedrock/"):
+        return {"api_key": PROVIDER_KEY}
+    return {"aws_access_key_id": "AKIA", "aws_secret_access_key": PROVIDER_KEY, "aws_region_name": "eu-west-1"}
 
 
 @pytest.fixture
@@ -227,18 +233,24 @@ def modules(gateway: Gateway) -> set[str]:
     return set(gateway.api.invoke(event).body().decode().split("\n"))
 
 
-@pytest.mark.parametrize("model", ["ok", "claude"])
+@pytest.mark.parametrize("model", ["ok", "claude", "on-bedrock"])
 def test_after_a_restore_the_first_calls_import_nothing(
     folder: Path, state: Program, upstream: Upstream, claude: Provider, model: str
 ) -> None:
-    targets = [*relayed(upstream, "ok"), ("claude", f"anthropic/{anthropic.MODEL}", claude.url)]
-    with serving(folder, state, *targets, snap_start=True) as gateway:
-        gateway.api.restore()
-        before = modules(gateway)
-        assert "litellm" in before
-        for stream in (True, False):
-            assert gateway.ask(model, stream=stream).head().status == 200
-        assert modules(gateway) - before == set()
+    with provider.on_a_thread(bedrock.converse) as aws:
+        targets = [
+            *relayed(upstream, "ok"),
+            ("claude", f"anthropic/{anthropic.MODEL}", claude.url),
+            ("on-bedrock", "bedrock/anthropic.claude-3-haiku-20240307-v1:0", aws.url),
+        ]
+        with serving(folder, state, *targets, snap_start=True) as gateway:
+            gateway.api.restore()
+            before = modules(gateway)
+            assert "litellm" in before
+            for stream in (True, False):
+                invocation = gateway.ask(model, stream=stream)
+                assert (invocation.head().status, invocation.broken_off()) == (200, None)
+            assert modules(gateway) - before == set()
 
 
 def test_without_snapstart_litellm_is_imported_by_the_call_that_needs_it(

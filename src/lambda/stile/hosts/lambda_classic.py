@@ -30,20 +30,27 @@ class ClassicHost:
     def __init__(self, app: App, settle: Callable[[], None]) -> None:
         self._app = app
         self._settle = settle
-        self._runner: asyncio.Runner | None = None
+        self._runner = asyncio.Runner()
+        self._lifespan: Lifespan | None = None
 
     def handle(self, event: object, context: Context) -> dict[str, Any]:
         """The answer to one event. Raises StartupFailed when the app cannot start."""
-        if self._runner is None:
-            runner = asyncio.Runner()
-            runner.run(Lifespan(self._app).start())
-            self._runner = runner
         try:
             return self._runner.run(self._answer(event, context))
         finally:
             self._settle()
 
+    def close(self) -> None:
+        """End the app's life, where the process does not end it."""
+        with self._runner:
+            if self._lifespan is not None:
+                self._runner.run(self._lifespan.stop())
+
     async def _answer(self, event: object, context: Context) -> dict[str, Any]:
+        if self._lifespan is None:
+            lifespan = Lifespan(self._app)
+            await lifespan.start()
+            self._lifespan = lifespan
         try:
             request = lambda_event.read(event)
         except UnknownEvent as unknown:

@@ -29,7 +29,8 @@ class Lifespan:
         self._task = asyncio.create_task(self._run())
         answer = await self._say("lifespan.startup", self._task)
         if answer["type"] != "lifespan.startup.complete":
-            await self._task
+            self._task.cancel()
+            await asyncio.wait({self._task})
             raise StartupFailed(answer.get("message", ""))
 
     async def stop(self) -> None:
