@@ -14,7 +14,7 @@ SAM = SAM_CLI_TELEMETRY=0 $(PYTHON) tools/venv.py tools/requirements-sam.txt --
 ARTIFACT = --arch $(ARCH) --python $(TARGET_PYTHON) $(if $(CONFIG),--config $(CONFIG))
 SOURCES = src/lambda tests bench tools
 
-.PHONY: help run key test cover check format e2e build build-Gateway deploy bench lock
+.PHONY: help run key test cover check format e2e build build-Gateway deploy bench bench-cold lock
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
@@ -42,9 +42,12 @@ check: ## lint, format, types, the template
 	@$(SAM) -c "from cfnlint.runner import main; main()" --template template.yaml --regions eu-central-1 us-east-1
 	@$(DEV) -m pytest tests/template
 
-e2e: ## the built artifact under AWS's own emulator of Lambda; a few minutes
-	@$(MAKE) build ARCH=$(shell uname -m | sed s/aarch64/arm64/) \
-	  PYTHON=$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
+# For the machine at hand, which is what emulators run.
+BUILD_HERE = $(MAKE) --no-print-directory build ARCH=$(shell uname -m | sed s/aarch64/arm64/) \
+  PYTHON=$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
+
+e2e: ## the built artifact under AWS's own emulator of Lambda
+	@$(BUILD_HERE)
 	@$(DEV) -m pytest tests/e2e
 
 format: ## format the sources
@@ -63,6 +66,10 @@ deploy: ## build and deploy to the AWS account of this shell; STACK=stile, PARAM
 
 bench: ## the relay against a bare relay; PEERS=litellm adds LiteLLM's proxy
 	@$(DEV) -m bench $(if $(PEERS),--peers $(PEERS))
+
+bench-cold: ## cold starts of the built artifact, with LiteLLM's proxy beside it
+	@$(BUILD_HERE)
+	@$(DEV) -m bench.cold
 
 # Releases younger than a fortnight are left alone: a poisoned one is usually found within days.
 AGED = $(shell $(PYTHON) -c "import datetime as d; print((d.datetime.now(d.UTC) - d.timedelta(days=15)).date())")
