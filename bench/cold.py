@@ -1,8 +1,8 @@
 """`python -m bench.cold [--rounds N] [--json FILE]`: what a cold start costs, and what a warm invocation adds.
 
 The built artifact is started as Lambda starts it, through its bootstrap, on a bare interpreter, and asks an emulator of
-the Runtime API for its first invocation; LiteLLM's proxy is started beside it in each round. doc/benchmark.md says how to
-read the table.
+the Runtime API for its first invocation; LiteLLM's proxy is started beside it in each round. doc/benchmark.md says how
+to read the table.
 """
 
 import argparse
@@ -21,8 +21,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bench import servers
-from bench.machine import Cores, cores, description
 from tests import program
 from tests.function import environment as lambda_environment
 from tests.mocks import anthropic, provider, runtime_api
@@ -30,6 +28,9 @@ from tests.mocks.openai import Upstream
 from tests.mocks.openai import running as scripted
 from tests.mocks.runtime_api import RuntimeApi
 from tests.mocks.runtime_invocation import Invocation
+
+from bench import servers
+from bench.machine import Cores, cores, description
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ARTIFACT = ROOT / "build" / "lambda"
@@ -58,7 +59,7 @@ SHOWN = {
     "relayed-ms": ("warm: a relayed call, the provider's own time in it, ms", ".2f"),
     "provider-ms": ("the provider's own time, asked directly, ms", ".2f"),
 }
-# What is aimed at: a text, and its two figures with the most that their ratio may be, or the first alone with its limit.
+# What is aimed at: a text, and two figures with the most that their ratio may be.
 AIMS = (
     ("a relayed call's first byte within 1/15 of LiteLLM proxy's start to first answer", "relayed", "litellm", 1 / 15),
     ("a translated call's first byte within 1/3 of it", "translated", "litellm", 1 / 3),

@@ -49,6 +49,7 @@ _LATER = (
     "litellm.proxy.openai_files_endpoints.common_utils",
     "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
 )
+_ENCODING = "cl100k_base"
 _FLUSH_SECONDS = 1
 
 _WATCHED = "_watched_by_stile"
@@ -80,6 +81,7 @@ class Sdk:
         await self.module()
         for name in _LATER:
             await asyncio.to_thread(importlib.import_module, name)
+        await asyncio.to_thread(importlib.import_module("tiktoken").get_encoding, _ENCODING)
 
     async def close(self) -> None:
         """Close connections and end LiteLLM's background task."""
@@ -116,7 +118,8 @@ def _load() -> Any:
     collects = gc.isenabled()
     gc.disable()  # a fifth of the import's time
     try:
-        module = importlib.import_module("litellm")
+        with _encodings_later():
+            module = importlib.import_module("litellm")
         transport = importlib.import_module("litellm.llms.custom_httpx.aiohttp_transport").LiteLLMAiohttpTransport
     finally:
         gc.freeze()  # its modules stay for good: the collector need not look at them again
@@ -130,6 +133,28 @@ def _load() -> Any:
         setattr(transport, _WATCHED, True)
         transport.handle_async_request = _watched(transport.handle_async_request)
     return module
+
+
+class _LaterEncoding:
+    """A tokenizer that is loaded when it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module("tiktoken").get_encoding(self._name), attribute)
+
+
+@contextlib.contextmanager
+def _encodings_later() -> Generator[None, None, None]:
+    """LiteLLM loads a tokenizer at import, a twelfth of its time, for the few answers that come without usage."""
+    tiktoken: Any = importlib.import_module("tiktoken")
+    whole = tiktoken.get_encoding
+    tiktoken.get_encoding = _LaterEncoding
+    try:
+        yield
+    finally:
+        tiktoken.get_encoding = whole
 
 
 def _watched(send: Send) -> Send:
