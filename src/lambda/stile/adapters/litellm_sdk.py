@@ -121,6 +121,7 @@ def _load() -> Any:
         with _encodings_later():
             module = importlib.import_module("litellm")
         transport = importlib.import_module("litellm.llms.custom_httpx.aiohttp_transport").LiteLLMAiohttpTransport
+        calls = importlib.import_module("litellm.litellm_core_utils.litellm_logging").Logging
     finally:
         gc.freeze()  # its modules stay for good: the collector need not look at them again
         if collects:
@@ -129,10 +130,15 @@ def _load() -> Any:
     for name, value in _SETTINGS.items():
         setattr(module, name, value)
     _silence()  # once more, for what the import has set up
+    calls._response_cost_calculator = _no_cost
     if not getattr(transport, _WATCHED, False):
         setattr(transport, _WATCHED, True)
         transport.handle_async_request = _watched(transport.handle_async_request)
     return module
+
+
+def _no_cost(*_: object, **__: object) -> None:
+    """LiteLLM would count the tokens of every prompt for it, and load a tokenizer with the first one."""
 
 
 class _LaterEncoding:
