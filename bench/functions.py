@@ -1,0 +1,125 @@
+"""The processes of the cold-start benchmark: the artifact, and an empty app, as Lambda functions on one core.
+
+The artifact is started through its bootstrap on a bare interpreter, as on Lambda, with nothing installed beside it.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests import function, program
+from tests.mocks import anthropic
+from tests.mocks.runtime_api import RuntimeApi
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ARTIFACT = ROOT / "build" / "lambda"
+MODELS = ("relayed", "translated")  # named for their way through the gateway
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where functions run: a folder for their files, their core, and the gateway's state, key and config."""
+
+    folder: pathlib.Path
+    core: int
+    home: pathlib.Path
+    config: pathlib.Path
+    key: str
+
+    def call(self, model: str, *, stream: bool = True) -> dict[str, Any]:
+        """The event of a call with the key."""
+        body = call_body(model, stream=stream)
+        return event("POST", "/v1/chat/completions", {"authorization": f"Bearer {self.key}"}, body)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function's process, started at `at`."""
+
+    process: "subprocess.Popen[bytes]"
+    at: float
+
+    def seconds(self) -> float:
+        """Since its start."""
+        return time.perf_counter() - self.at
+
+
+def make_place(folder: pathlib.Path, core: int, openai_base: str, anthropic_base: str) -> Place:
+    """A state as a gateway makes it, with its key, and a config that names both providers."""
+    with program.running(folder / "state") as running:
+        home, key = running.home, running.key
+    providers = (("openai/ok", openai_base), (f"anthropic/{anthropic.MODEL}", anthropic_base))
+    entries = [
+        {"model_name": name, "litellm_params": {"model": model, "api_base": base, "api_key": "x"}}
+        for name, (model, base) in zip(MODELS, providers, strict=True)
+    ]
+    config = folder / "config.yaml"
+    config.write_text(json.dumps({"model_list": entries}))
+    return Place(folder, core, home, config, key)
+
+
+def call_body(model: str, *, stream: bool) -> str:
+    return json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream})
+
+
+def event(method: str, path: str, headers: Mapping[str, str], body: str | None = None) -> dict[str, Any]:
+    """A request as API Gateway hands it to a function."""
+    context = {"requestId": "bench", "identity": {"sourceIp": "192.0.2.1"}}
+    return {"httpMethod": method, "path": path, "headers": headers, "requestContext": context, "body": body}
+
+
+@contextlib.contextmanager
+def gateway(place: Place, api: RuntimeApi) -> Iterator[Function]:
+    """The artifact."""
+    bare = pathlib.Path(sys.base_prefix) / "bin"
+    settings = {
+        "PATH": f"{bare}:{os.environ['PATH']}",
+        "STILE_DIRECTORY": "sqlite",
+        "STILE_HOME": str(place.home),
+        "STILE_CONFIG": str(place.config),
+    }
+    with _process(place, api, [str(ARTIFACT / "bootstrap")], settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def empty(place: Place, api: RuntimeApi) -> Iterator[Function]:
+    """The gateway's host with an app that does nothing."""
+    command = [sys.executable, str(ROOT / "bench" / "empty_app.py")]
+    with _process(place, api, command, {"PYTHONPATH": str(ROOT / "src" / "lambda")}) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _process(place: Place, api: RuntimeApi, command: list[str], settings: Mapping[str, str]) -> Iterator[Function]:
+    """A process on the function's core; it ends when the block does."""
+    environment = function.environment(api, ARTIFACT, **settings)
+    own = os.sched_getaffinity(0)
+    with tempfile.NamedTemporaryFile(dir=place.folder, suffix=".out") as output:
+        os.sched_setaffinity(0, {place.core})  # children inherit it, from their first instruction on
+        try:
+            at = time.perf_counter()
+            process = subprocess.Popen(
+                command, cwd=place.folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        finally:
+            os.sched_setaffinity(0, own)
+
+        def ended() -> str | None:
+            code = process.poll()
+            return None if code is None else f"it had ended with {code}: {pathlib.Path(output.name).read_text()}"
+
+        api.follow(ended)
+        try:
+            yield Function(process, at)
+        finally:
+            process.kill()
+            process.wait()
