@@ -1,6 +1,6 @@
 """The processes of the cold-start benchmark: the artifact, and an empty app, as Lambda functions on one core.
 
-The artifact is started through its bootstrap on a bare interpreter, as on Lambda, with nothing installed beside it.
+The artifact is started through its bootstrap, on an interpreter with nothing installed beside it, as on Lambda.
 """
 
 import contextlib
@@ -8,9 +8,9 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
+import venv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +26,11 @@ MODELS = ("relayed", "translated")  # named for their way through the gateway
 
 @dataclass(frozen=True)
 class Place:
-    """Where functions run: a folder for their files, their core, and the gateway's state, key and config."""
+    """Where functions run: a folder, their core and their Python, and the gateway's state, key and config."""
 
     folder: pathlib.Path
     core: int
+    python: pathlib.Path
     home: pathlib.Path
     config: pathlib.Path
     key: str
@@ -51,6 +52,9 @@ class Function:
         """Since its start."""
         return time.perf_counter() - self.at
 
+    def peak_mb(self) -> float:
+        return peak_mb(self.process.pid)
+
 
 def make_place(folder: pathlib.Path, core: int, openai_base: str, anthropic_base: str) -> Place:
     """A state as a gateway makes it, with its key, and a config that names both providers."""
@@ -63,7 +67,9 @@ def make_place(folder: pathlib.Path, core: int, openai_base: str, anthropic_base
     ]
     config = folder / "config.yaml"
     config.write_text(json.dumps({"model_list": entries}))
-    return Place(folder, core, home, config, key)
+    bare = folder / "bare"
+    venv.create(bare, symlinks=True)
+    return Place(folder, core, bare / "bin" / "python3", home, config, key)
 
 
 def call_body(model: str, *, stream: bool) -> str:
@@ -76,12 +82,18 @@ def event(method: str, path: str, headers: Mapping[str, str], body: str | None =
     return {"httpMethod": method, "path": path, "headers": headers, "requestContext": context, "body": body}
 
 
+def peak_mb(pid: int) -> float:
+    """The most memory that a process has had so far, in MB (10^6 bytes)."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kilobytes,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
+    return int(kilobytes) * 1024 / 1e6
+
+
 @contextlib.contextmanager
 def gateway(place: Place, api: RuntimeApi) -> Iterator[Function]:
     """The artifact."""
-    bare = pathlib.Path(sys.base_prefix) / "bin"
     settings = {
-        "PATH": f"{bare}:{os.environ['PATH']}",
+        "PATH": f"{place.python.parent}:{os.environ['PATH']}",
         "STILE_DIRECTORY": "sqlite",
         "STILE_HOME": str(place.home),
         "STILE_CONFIG": str(place.config),
@@ -93,8 +105,8 @@ def gateway(place: Place, api: RuntimeApi) -> Iterator[Function]:
 @contextlib.contextmanager
 def empty(place: Place, api: RuntimeApi) -> Iterator[Function]:
     """The gateway's host with an app that does nothing."""
-    command = [sys.executable, str(ROOT / "bench" / "empty_app.py")]
-    with _process(place, api, command, {"PYTHONPATH": str(ROOT / "src" / "lambda")}) as running:
+    command = [str(place.python), str(ROOT / "bench" / "empty_app.py")]
+    with _process(place, api, command, {"PYTHONPATH": str(ARTIFACT)}) as running:
         yield running
 
 

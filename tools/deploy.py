@@ -1,7 +1,7 @@
 """Deploys what `sam build` has built: `make deploy` calls it, in the environment of AWS's tools.
 
 With SnapStart the live alias moves to a new version only when DeployId changes. So it is made of all that a version
-holds: the artifact's files and the parameters. Who gives one means it.
+holds: the artifact's files, the template and the parameters. Who gives one means it.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BUILT = Path(__file__).parent.parent / ".aws-sam" / "build" / "Gateway"
+BUILT = Path(__file__).parent.parent / ".aws-sam" / "build"
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     if wrong := [text for text in options.parameters if "=" not in text]:
         print(f"deploy: not a parameter to give: {', '.join(wrong)}; write Name=value", file=sys.stderr)
         return 2
-    if not BUILT.is_dir():
+    if not (BUILT / "Gateway").is_dir():
         print("deploy: there is no artifact; make deploy builds it, and so does sam build", file=sys.stderr)
         return 1
     named = any(text.startswith("DeployId=") for text in options.parameters)

@@ -57,6 +57,16 @@ def transformed() -> tuple[dict[str, Any], dict[str, Any]]:
     return written, whole
 
 
+def lint(folder: Path) -> str:
+    """What cfn-lint finds in the transformed template; of SAM's own resources it does not look at all references."""
+    template = folder / "template.json"
+    template.write_text(json.dumps(transformed()[1]))
+    command: list[str | Path] = [venv.environment(_TOOLS) / "bin" / "python", "-c"]
+    command += ["from cfnlint.runner import main; main()", "--template", template, "--regions", "us-east-1"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    return shown.stdout + shown.stderr
+
+
 def evaluate(**parameters: str) -> dict[str, Any]:
     """The resources that a deployment with these parameters would have, all functions evaluated."""
     written, whole = transformed()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.template.cloudformation import ROOT, evaluate, transformed
+from tests.template.cloudformation import ROOT, evaluate, lint, transformed
 
 from stile.settings import SETTINGS
 
@@ -72,6 +72,10 @@ def test_every_method_streams_from_what_is_live(snap_start: str, target: str) ->
             "uri": STREAMED.format(target),
         }
     assert the(resources, "AWS::Lambda::Permission")["FunctionName"] == target
+
+
+def test_cloudformation_gets_a_template_without_faults(tmp_path: Path) -> None:
+    assert lint(tmp_path) == ""
 
 
 def test_only_snapstart_makes_a_version_and_an_alias_anew_with_each_deploy_id() -> None:
@@ -188,9 +192,13 @@ def test_logs_are_kept_as_long_as_is_said(days: str) -> None:
 
 
 def test_the_accounts_log_role_is_made_on_demand_and_stays() -> None:
-    resources = evaluate()
+    resources, without = evaluate(), evaluate(ApiGatewayLogRole="false")
     assert resources["ApiGatewayAccount"]["DeletionPolicy"] == resources["ApiGatewayRole"]["DeletionPolicy"] == "Retain"
-    assert not of_type(evaluate(ApiGatewayLogRole="false"), "AWS::ApiGateway::Account")
+    assert not of_type(without, "AWS::ApiGateway::Account")
+    # What the stage refers to refers to the role: so the role comes first, where there is one to make.
+    assert the(resources, "AWS::ApiGateway::Stage")["AccessLogSetting"]["DestinationArn"] == "<AccessLogs.Arn>"
+    assert resources["AccessLogs"]["Metadata"] == {"After": "<ApiGatewayAccount>"}
+    assert "<ApiGatewayAccount>" not in json.dumps(without)
 
 
 def test_every_parameter_is_in_the_doc_with_its_default() -> None:
