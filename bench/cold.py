@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import resource
 import signal
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ from tests.mocks.runtime_invocation import Invocation
 from bench import cold_table, functions, servers
 from bench.cold_table import Figures
 from bench.functions import Place
-from bench.machine import cores, description
+from bench.machine import busy, cores, description
 from bench.streams import Bed
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -51,10 +52,19 @@ def measure(place: Place, provider_port: int, rounds: int) -> Figures:
     figures: Figures = {}
     for number in range(rounds):
         print(f"Round {number + 1} of {rounds} …", file=sys.stderr, flush=True)
+        worked, own = busy(place.core), _children_cpu()
         for step in steps:
             for name, value in step().items():
                 figures.setdefault(name, []).append(value)
+        worked, own = busy(place.core) - worked, _children_cpu() - own
+        figures.setdefault(cold_table.OTHERS, []).append(max(0, 1 - own / worked))
     return figures
+
+
+def _children_cpu() -> float:
+    """Seconds of CPU of all processes that have been started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def ready(place: Place) -> dict[str, float]:

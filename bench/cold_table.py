@@ -7,6 +7,8 @@ from typing import Any
 Figures = dict[str, list[float]]  # by name, one of each round
 
 LITELLM = "litellm"
+OTHERS = "others"  # the part of the core's work that was not ours
+MUCH = 0.1
 # Figure → title, and how it is written.
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("ready", "process start to ready for an event, s", ".3f"),
@@ -40,7 +42,7 @@ def report(figures: Figures, machine: Mapping[str, Any]) -> list[str]:
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
         f"Linux {machine['kernel']}; on one core each, medians of {rounds} rounds."
     )
-    return [head, "", *table(figures), "", *aims(figures)]
+    return [head, "", *table(figures), "", *aims(figures), *faults(figures)]
 
 
 def table(figures: Figures) -> list[str]:
@@ -64,6 +66,15 @@ def aims(figures: Figures) -> list[str]:
     verdict = "met" if max(added.values()) <= ADDED_MS else "NOT met"
     lines.append(f"Aim: ≤ {ADDED_MS:.0f} ms more than an empty app when warm: {listed}, {verdict}.")
     return lines
+
+
+def faults(figures: Figures) -> list[str]:
+    """What speaks against these figures, if anything does."""
+    disturbed = sum(part > MUCH for part in figures[OTHERS])
+    if not disturbed:
+        return []
+    told = f"{disturbed} of {len(figures[OTHERS])} rounds, other processes did more than {MUCH:.0%} of the core's work"
+    return [f"! In {told}: what takes longest is disturbed most, so compare nothing but a quiet machine's figures."]
 
 
 def _median(figures: Figures, name: str) -> float:

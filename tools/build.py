@@ -25,7 +25,7 @@ TREE, PACKAGE = ROOT / "build" / "lambda", ROOT / "build" / "lambda.zip"
 TASK_ROOT = "/var/task"  # where Lambda puts the artifact: tracebacks name it
 PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}  # Amazon Linux 2023 has glibc 2.34
 LIMIT_BYTES = 200_000_000  # Lambda's own is 250 MiB, layers included
-SHOWN = 8
+SHOWN = 10
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -41,19 +41,18 @@ def main() -> int:
         if not options.into:
             write_zip(into, PACKAGE)
         report(into, None if options.into else PACKAGE)
-    except BuildError as error:
+    except (BuildError, prune.Stale) as error:
         print(f"build: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def build(tree: Path, arch: str, version: str, config: Path | None) -> None:
-    """Leave the artifact's tree at `tree`; what was there is replaced. Raises BuildError."""
+    """Leave the artifact's tree at `tree`. Raises BuildError."""
     compiler = None if os.environ.get("ALLOW_NO_PYC") == "1" else interpreter(version)
     if config is not None and not config.is_file():
         raise BuildError(f"CONFIG={config}: there is no such file")
-    shutil.rmtree(tree, ignore_errors=True)
-    tree.mkdir(parents=True)
+    _make_room(tree)
     install(tree, arch, version)
     prune.prune(tree)
     if compiler is not None:
@@ -66,6 +65,7 @@ def build(tree: Path, arch: str, version: str, config: Path | None) -> None:
         _compile(compiler, tree, tree / "app.py", tree / "stile")
     else:
         print("build: WITHOUT BYTECODE (ALLOW_NO_PYC=1): each cold start compiles what it imports", file=sys.stderr)
+    _set_modes(tree)
 
 
 def install(tree: Path, arch: str, version: str) -> None:
@@ -110,7 +110,7 @@ def write_zip(tree: Path, package: Path) -> None:
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as zipped:
         for path in _files(tree):
             entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _LONG_AGO)
-            entry.external_attr = (0o100755 if os.access(path, os.X_OK) else 0o100644) << 16
+            entry.external_attr = path.stat().st_mode << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             zipped.writestr(entry, path.read_bytes())
 
@@ -132,13 +132,29 @@ def report(tree: Path, package: Path | None) -> None:
         raise BuildError(f"the artifact is over {LIMIT_BYTES / 1e6:.0f} MB; see tools/prune.py for what else can go")
 
 
+def _make_room(tree: Path) -> None:
+    """An empty folder. Only the build's own place is ever emptied: a wrong ARTIFACTS_DIR must cost nobody a folder."""
+    if tree == TREE:
+        shutil.rmtree(tree, ignore_errors=True)
+    elif tree.exists() and any(tree.iterdir()):
+        raise BuildError(f"{tree} is not empty. ARTIFACTS_DIR names a folder for the artifact alone; `sam build` sets it")
+    tree.mkdir(parents=True, exist_ok=True)
+
+
+def _set_modes(tree: Path) -> None:
+    """Whatever the umask and the checkout say: on Lambda another user reads the files."""
+    for path in (tree, *tree.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path == tree / "bootstrap" else 0o644)
+
+
 def _compile(compiler: str, tree: Path, *what: str | Path) -> None:
     """Bytecode that is believed without a look at its source, and does not depend on where it was made."""
     rules = ["--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", TASK_ROOT]
     command = [compiler, "-m", "compileall", "-q", "-f", "-j", "0", *rules, *map(str, what)]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False
-    )
+    # PYTHONOPTIMIZE and PYTHONPYCACHEPREFIX would put other bytecode elsewhere.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["PYTHONHASHSEED"] = "0"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(f"a source cannot be compiled:\n{done.stdout}{done.stderr}")
 
@@ -175,7 +191,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--arch", choices=sorted(PLATFORMS), default="arm64")
     parser.add_argument("--python", default="3.13", help="the target's version, as 3.13")
     parser.add_argument("--config", type=Path, help="a model file to pack")
-    parser.add_argument("--into", type=Path, help="leave the tree there, and make no zip")
+    parser.add_argument("--into", type=Path, help="an empty folder to leave the tree in, without a zip")
     return parser.parse_args()
 
 

@@ -30,6 +30,7 @@ PATHS = {
     "litellm/proxy/management_endpoints": "the proxy's",
     "litellm/proxy/swagger": "the proxy's documentation pages",
     "litellm/integrations/**/*.md": "documentation",
+    "litellm/rust_bridge/_native.abi3.so": "LiteLLM's paths in Rust: off by default, and it does without where it is not there",
     "**/__pycache__": "bytecode is compiled anew, for the target",
     "**/*.pyi": "types for checkers",
     "**/*.pyx": "sources of extension modules",
@@ -56,14 +57,20 @@ SERVICES = {
 }
 
 
+class Stale(Exception):
+    """Something is named above that is not there any more."""
+
+
 def prune(tree: Path) -> None:
-    """Take out of `tree` what is named above. Raises FileNotFoundError for a path that names nothing any more."""
+    """Take out of `tree` what is named above. Raises Stale."""
     for pattern, reason in PATHS.items():
         found = list(tree.glob(pattern))
         if not found and "*" not in pattern:
-            raise FileNotFoundError(f"tools/prune.py: there is no {pattern} any more ({reason})")
+            raise Stale(f"tools/prune.py names {pattern} ({reason}), which the packages do not have any more")
         for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    for service in (tree / BOTOCORE_DATA).iterdir():
-        if service.is_dir() and service.name not in SERVICES:
-            shutil.rmtree(service)
+    services = {path.name: path for path in (tree / BOTOCORE_DATA).iterdir() if path.is_dir()}
+    if gone := SERVICES.keys() - services.keys():
+        raise Stale(f"tools/prune.py keeps {', '.join(sorted(gone))} of botocore, which does not have them any more")
+    for name in services.keys() - SERVICES.keys():
+        shutil.rmtree(services[name])

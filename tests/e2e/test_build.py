@@ -239,3 +239,13 @@ def test_a_build_that_cannot_be_says_what_to_do(
     built = make(copy_of_the_sources(tmp_path), "build", *arguments, **environment)
     assert built.returncode != 0
     assert said in built.stderr
+
+
+def test_a_folder_that_holds_something_is_never_emptied(tmp_path: Path) -> None:
+    folder = copy_of_the_sources(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    built = make(folder, "build-Gateway", f"PYTHON={VERSION}", ARTIFACTS_DIR=str(tmp_path / "mine"))
+    assert built.returncode != 0
+    assert "is not empty" in built.stderr
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
