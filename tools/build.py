@@ -137,7 +137,7 @@ def _make_room(tree: Path) -> None:
     if tree == TREE:
         shutil.rmtree(tree, ignore_errors=True)
     elif tree.exists() and any(tree.iterdir()):
-        raise BuildError(f"{tree} is not empty. ARTIFACTS_DIR names a folder for the artifact alone; `sam build` sets it")
+        raise BuildError(f"{tree} is not empty; ARTIFACTS_DIR, which `sam build` sets, is for the artifact alone")
     tree.mkdir(parents=True, exist_ok=True)
 
 
