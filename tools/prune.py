@@ -30,7 +30,7 @@ PATHS = {
     "litellm/proxy/management_endpoints": "the proxy's",
     "litellm/proxy/swagger": "the proxy's documentation pages",
     "litellm/integrations/**/*.md": "documentation",
-    "litellm/rust_bridge/_native.abi3.so": "LiteLLM's paths in Rust: off by default, and done without where it is missing",
+    "litellm/rust_bridge/_native.abi3.so": "LiteLLM's paths in Rust: off by default, done without where it is missing",
     "**/__pycache__": "bytecode is compiled anew, for the target",
     "**/*.pyi": "types for checkers",
     "**/*.pyx": "sources of extension modules",
