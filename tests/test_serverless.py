@@ -253,6 +253,11 @@ def test_after_a_restore_the_first_calls_import_nothing(
             assert modules(gateway) - before == set()
 
 
+def test_a_start_that_is_paid_for_beforehand_imports_litellm(folder: Path, state: Program) -> None:
+    with serving(folder, state, AWS_LAMBDA_INITIALIZATION_TYPE="provisioned-concurrency") as gateway:
+        assert "litellm" in modules(gateway)
+
+
 def test_without_snapstart_litellm_is_imported_by_the_call_that_needs_it(
     folder: Path, state: Program, claude: Provider, upstream: Upstream
 ) -> None:

@@ -355,6 +355,16 @@ def test_an_answer_that_is_no_json_is_quoted() -> None:
     assert (answer.status, data(answer)["error"]["message"]) == (503, "<html>out to lunch</html>")
 
 
+def test_an_answer_that_litellm_stumbles_over_shows_nothing_of_this_machine() -> None:
+    answer = {"id": "1", "choices": [{"message": None}]}
+    run = lambda call: call()  # noqa: E731
+    target = {"provider": "perplexity", "model": "m", "api_key": Secret(PROVIDER_KEY)}
+    told = refusal(lambda: calling(run, script=provider.status(200, answer), **target), UpstreamFailed)
+    assert "Invalid response object" in told.message
+    assert "Traceback" not in told.message
+    assert ".py" not in told.message
+
+
 def test_what_litellm_cannot_translate_is_a_400() -> None:
     answer, server = calling(lambda call: call(logit_bias={"1": 1}, seed=3))
     assert answer.status == 400

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.program import WAIT, wait_for
+from tests.program import WAIT, Answer, wait_for
 from tools import venv
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,19 +22,6 @@ ARTIFACT = ROOT / "build" / "lambda"
 SEPARATOR = b"\0" * 8
 _INVOKE = "/2015-03-31/functions/function/invocations"
 _BINARIES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
-
-
-@dataclass
-class Answer:
-    """What a front door would make of a streamed answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass

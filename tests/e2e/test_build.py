@@ -1,159 +1,21 @@
-"""The artifact itself: what is in it, that nothing misses what was left out, and that it is made the same again."""
+"""The build: what is in the artifact, for which machine, that it is made the same again, and what a wrong call says."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.e2e.rie import ARTIFACT, ROOT
-from tests.mocks import anthropic, bedrock, provider
 from tools import build, prune
 
 PACKAGE = ROOT / "build" / "lambda.zip"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-# Only the artifact can be imported: no site-packages, no variables, no working folder.
-BARE = [str(Path(sys.base_prefix) / "bin" / "python3"), "-I", "-S", "-c"]
-ALONE = f"import sys; sys.path.insert(0, {str(ARTIFACT)!r})\n"
-
-# Calls models through the gateway's own adapter, as it does it; answers what came back, and what it sent.
-CALLS = """
-import asyncio, json
-import msgspec
-from stile.adapters.upstream_litellm import LiteLLMUpstream
-from stile.core.routes import Target
-from stile.core.secret import Secret
-from stile.ports import UpstreamRequest
-
-async def main(provider, model, base, options, streams):
-    upstream = LiteLLMUpstream(30)
-    key = None if provider == "bedrock" else Secret("planted")
-    way = {"api_base": base, "api_key": key, "options": options}
-    target = Target(label=provider, provider=provider, model=model, via="litellm", **way)
-    answers = []
-    for stream in streams:
-        body = {"model": "m", "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
-        fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
-        answer = await upstream.send(UpstreamRequest("chat", target, fields, stream))
-        data = answer.body if isinstance(answer.body, bytes) else b"".join([event async for event in answer.body])
-        answers.append([answer.status, data.decode()])
-    await upstream.close()
-    print(json.dumps(answers))
-
-asyncio.run(main(*json.loads(sys.argv[1])))
-"""
-# For every provider that LiteLLM translates for: which class does it, and what it makes of parameters and messages.
-TRANSFORMS = """
-import json, os, re
-os.environ.update(LITELLM_LOCAL_MODEL_COST_MAP="True", OPENAI_API_KEY="x", AWS_REGION="eu-central-1")
-import litellm
-from litellm.types.utils import LlmProviders
-from litellm.utils import ProviderConfigManager, get_optional_params
-litellm.suppress_debug_info = True
-from stile.core import providers
-
-def of(name):
-    try:
-        model, found, _, _ = litellm.get_llm_provider(f"{name}/some-model", api_key="k", api_base="http://127.0.0.1:9")
-        config = ProviderConfigManager.get_provider_chat_config(model, LlmProviders(found))
-        params = get_optional_params(model=model, custom_llm_provider=found, max_tokens=5, stream=True, temperature=0)
-        body = None
-        if config is not None:
-            body = config.transform_request(model, [{"role": "user", "content": "hi"}], dict(params), {}, {})
-        return [found, type(config).__name__, sorted(params), re.sub(r"[0-9a-f-]{36}", "<uuid>", repr(body))]
-    except Exception as error:
-        assert not isinstance(error, (ImportError, FileNotFoundError)), (name, error)
-        return [type(error).__name__, str(error)[:80]]
-
-print(json.dumps({name: of(name) for name in sorted(providers.NAMES)}))
-"""
-
-
-GEMINI = {
-    "candidates": [{"content": {"role": "model", "parts": [{"text": "hello"}]}, "finishReason": "STOP", "index": 0}],
-    "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
-}
-COHERE = {
-    "id": "1",
-    "finish_reason": "COMPLETE",
-    "message": {"role": "assistant", "content": [{"type": "text", "text": "hello"}]},
-    "usage": {"tokens": {"input_tokens": 1, "output_tokens": 1}},
-}
-
-
-def alone(code: str, *arguments: str) -> str:
-    """What a bare interpreter prints that has nothing but the artifact."""
-    done = subprocess.run([*BARE, ALONE + code, *arguments], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def called(name: str, model: str, script: provider.Script, options: dict[str, str], *streams: bool) -> list[str]:
-    """What the artifact makes of a provider's answers."""
-    with provider.on_a_thread(script) as server:
-        answers = json.loads(alone(CALLS, json.dumps([name, model, server.url, options, streams])))
-    assert [status for status, _ in answers] == [200] * len(streams), answers
-    return [text for _, text in answers]
-
-
-def said(answer: str) -> str:
-    text: str = json.loads(answer)["choices"][0]["message"]["content"]
-    return text
-
-
-@pytest.mark.parametrize(
-    ("name", "model", "script"),
-    [
-        ("anthropic", anthropic.MODEL, anthropic.chat),
-        ("bedrock", "anthropic.claude-3-haiku-20240307-v1:0", bedrock.converse),
-    ],
-)
-def test_translated_calls_and_streams_work_from_the_artifact_alone(
-    name: str, model: str, script: provider.Script
-) -> None:
-    aws = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "planted", "aws_region_name": "eu-west-1"}
-    whole, streamed = called(name, model, script, aws if name == "bedrock" else {}, False, True)
-    assert said(whole) == "".join(anthropic.WORDS)
-    assert streamed.endswith("data: [DONE]\n\n")
-
-
-@pytest.mark.parametrize(("name", "model", "answer"), [("gemini", "gemini-x", GEMINI), ("cohere", "command-x", COHERE)])
-def test_the_other_translated_providers_of_the_documents_work_too(
-    name: str, model: str, answer: dict[str, Any]
-) -> None:
-    (whole,) = called(name, model, provider.status(200, answer), {}, False)
-    assert said(whole) == "hello"
-
-
-def test_every_provider_is_transformed_for_as_with_nothing_left_out() -> None:
-    whole = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'src' / 'lambda')!r})\n{TRANSFORMS}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    expected: dict[str, Any] = json.loads(whole.stdout)
-    assert json.loads(alone(TRANSFORMS)) == expected
-    transformed = {name for name, found in expected.items() if len(found) == 4 and found[1] != "NoneType"}
-    assert {"anthropic", "cohere", "vertex_ai", "perplexity", "databricks", "watsonx"} <= transformed
-    assert len(transformed) > 60
-
-
-def test_tokens_are_counted_and_costs_known_without_a_network() -> None:
-    code = """
-import os
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-import litellm
-print(litellm.token_counter(model="gpt-4o", text="hello world"), litellm.cost_per_token("gpt-4o", 1000, 0)[0] > 0)
-"""
-    assert alone(code).split() == ["2", "True"]
 
 
 def test_our_own_modules_have_their_sources_and_all_have_bytecode() -> None:
@@ -178,13 +40,15 @@ def test_the_package_is_the_tree_and_its_bootstrap_can_be_run() -> None:
         entries = {entry.filename: entry for entry in package.infolist()}
     assert set(entries) == {str(path.relative_to(ARTIFACT)) for path in ARTIFACT.rglob("*") if path.is_file()}
     assert entries["bootstrap"].external_attr >> 16 == 0o100755
-    assert entries["app.py"].external_attr >> 16 == 0o100644
+    assert {entry.external_attr >> 16 for name, entry in entries.items() if name != "bootstrap"} == {0o100644}
     assert sum(entry.file_size for entry in entries.values()) < build.LIMIT_BYTES
 
 
 def test_what_is_left_out_is_out() -> None:
     installed = {path.name.split("-")[0].replace("_", "-") for path in ARTIFACT.glob("*.dist-info")}
     assert not installed & prune.DISTRIBUTIONS.keys()
+    locked = set(re.findall(r"(?m)^([a-z0-9-]+)==", build.LOCK.read_text()))
+    assert locked >= prune.DISTRIBUTIONS.keys()
     assert {"litellm", "aiohttp", "msgspec"} <= installed
     assert not [pattern for pattern in prune.PATHS if pattern != "**/__pycache__" and list(ARTIFACT.glob(pattern))]
 
@@ -197,17 +61,61 @@ def copy_of_the_sources(folder: Path) -> Path:
     return folder
 
 
-def make(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def make(
+    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, umask: int = -1
+) -> "subprocess.CompletedProcess[str]":
     command = ["make", *arguments, f"ARCH={os.uname().machine.replace('aarch64', 'arm64')}"]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **(settings or {})},
+        umask=umask,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arch", build.PLATFORMS)
+def test_every_library_is_for_the_machine_that_was_asked_for(tmp_path: Path, arch: str) -> None:
+    build.install(tmp_path, arch, "3.13")
+    libraries = list(tmp_path.rglob("*.so*"))
+    assert {_machine(library) for library in libraries} == {_MACHINES[arch]}
+    modules = {name.partition(".")[2] for name in (library.name for library in libraries) if name.endswith(".so")}
+    assert modules == {f"cpython-313-{_NAMES[arch]}-linux-gnu.so", "abi3.so"}
+
+
+_MACHINES = {"x86_64": 62, "arm64": 183}  # e_machine of ELF
+_NAMES = {"x86_64": "x86_64", "arm64": "aarch64"}
+
+
+def _machine(library: Path) -> int:
+    head = library.read_bytes()[:20]
+    assert head[:4] == b"\x7fELF", library
+    return int.from_bytes(head[18:20], "little")
+
+
+def test_a_package_whose_bytes_are_not_the_locked_ones_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "requirements.txt"
+    entry = re.search(r"(?ms)^six==.*?(?=^\S)", build.LOCK.read_text())
+    assert entry
+    lock.write_text(re.sub(r"sha256:[0-9a-f]{8}", "sha256:00000000", entry[0]))
+    monkeypatch.setattr(build, "LOCK", lock)
+    with pytest.raises(build.BuildError, match=r"(?is)cannot be installed.*hash"):
+        build.install(tmp_path / "tree", "arm64", "3.13")
 
 
 def test_the_same_sources_make_the_same_bytes_elsewhere(tmp_path: Path) -> None:
     folder = copy_of_the_sources(tmp_path)
-    built = make(folder, "build", f"PYTHON={VERSION}")
+    (folder / "src" / "lambda" / "bootstrap").chmod(0o644)  # as in a checkout without modes
+    settings = {"PYTHONOPTIMIZE": "2", "PYTHONPYCACHEPREFIX": str(tmp_path / "elsewhere")}
+    built = make(folder, "build", f"PYTHON={VERSION}", settings=settings, umask=0o077)
     assert built.returncode == 0, built.stderr
     assert re.search(r"MB  in all, of 200$", built.stdout, re.MULTILINE)
+    assert (folder / "build" / "lambda" / "stile").stat().st_mode & 0o777 == 0o755  # SAM zips the tree as it is
     packages = [path.read_bytes() for path in (PACKAGE, folder / "build" / "lambda.zip")]
     assert hashlib.sha256(packages[0]).digest() == hashlib.sha256(packages[1]).digest()
 
@@ -217,7 +125,7 @@ def test_sam_gets_its_tree_with_the_model_file_packed(tmp_path: Path) -> None:
     (folder / "config.yaml").write_text("model_list: []\n")
     artifacts = tmp_path / "artifacts"
     settings = {"ARTIFACTS_DIR": str(artifacts), "CONFIG": "config.yaml", "ALLOW_NO_PYC": "1"}
-    built = make(folder, "build-Gateway", f"PYTHON={VERSION}", **settings)
+    built = make(folder, "build-Gateway", f"PYTHON={VERSION}", settings=settings)
     assert built.returncode == 0, built.stderr
     assert "WITHOUT BYTECODE" in built.stderr
     assert (artifacts / "config.yaml").read_text() == "model_list: []\n"
@@ -226,26 +134,55 @@ def test_sam_gets_its_tree_with_the_model_file_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
+    ("arguments", "settings", "said"),
     [
-        (["PYTHON=3.10"], {"PYENV_ROOT": "/nowhere"}, "is Python 3.10, which compiles the bytecode. Install it"),
+        (["PYTHON=3.99"], {}, "no interpreter here is Python 3.99, which compiles the bytecode. Install it"),
         ([], {"PYTHON_BIN": "/nowhere/python3"}, "/nowhere/python3 is not Python 3.13"),
         ([f"PYTHON={VERSION}", "CONFIG=nowhere.yaml"], {}, "CONFIG=nowhere.yaml: there is no such file"),
     ],
 )
 def test_a_build_that_cannot_be_says_what_to_do(
-    tmp_path: Path, arguments: list[str], environment: dict[str, str], said: str
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], said: str
 ) -> None:
-    built = make(copy_of_the_sources(tmp_path), "build", *arguments, **environment)
+    built = make(copy_of_the_sources(tmp_path), "build", *arguments, settings=settings)
     assert built.returncode != 0
     assert said in built.stderr
 
 
-def test_a_folder_that_holds_something_is_never_emptied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("into", ["mine", ""])
+def test_a_folder_that_holds_something_is_never_emptied(tmp_path: Path, into: str) -> None:
     folder = copy_of_the_sources(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    built = make(folder, "build-Gateway", f"PYTHON={VERSION}", ARTIFACTS_DIR=str(tmp_path / "mine"))
+    (folder / "mine").mkdir()
+    (folder / "mine" / "thesis.txt").write_text("years of work")
+    built = make(folder, "build-Gateway", f"PYTHON={VERSION}", settings={"ARTIFACTS_DIR": into})
     assert built.returncode != 0
     assert "is not empty" in built.stderr
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert (folder / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_artifact_that_is_too_large_fails_and_says_where_to_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "large").mkdir()
+    with (tmp_path / "large" / "file").open("wb") as file:
+        file.truncate(build.LIMIT_BYTES + 1)
+    with pytest.raises(build.BuildError, match=r"over 200 MB; see tools/prune.py"):
+        build.report(tmp_path, None)
+    assert "200.0 MB  large" in capsys.readouterr().out
+
+
+def test_an_interpreter_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shim, works = tmp_path / "shims" / "python3.99", tmp_path / "pyenv" / "versions" / "3.99.1" / "bin" / "python3"
+    for path, script in ((shim, "exit 127"), (works, "echo 3.99")):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(shim.parent))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    monkeypatch.delenv("PYTHON_BIN", raising=False)
+    assert build.interpreter("3.99") == str(works)
+
+
+def test_what_is_left_out_must_have_been_there(tmp_path: Path) -> None:
+    with pytest.raises(prune.Stale, match=r"tools/prune.py names bin"):
+        prune.prune(tmp_path)

@@ -1,6 +1,7 @@
 """Apps for the Lambda host, each a rule broken or kept: `python lambda_apps.py NAME` serves one of them."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+LATE = asyncio.Event()
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 
 
@@ -64,6 +66,19 @@ async def never_ends(scope: Message, receive: Receive, send: Send) -> None:
     await send(START)
     await send(part(b"half", more=True))
     await asyncio.Event().wait()
+
+
+async def speaks_after_its_end(scope: Message, receive: Receive, send: Send) -> None:
+    if scope["path"] != "/fails":
+        LATE.set()
+        await asyncio.sleep(0)  # the late one has its say in the middle of this call
+        await told(scope, receive, send)
+        return
+    while not LATE.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await LATE.wait()
+    await send(START)
+    await send(part(b"late", more=False))
 
 
 async def large_head(scope: Message, receive: Receive, send: Send) -> None:

@@ -118,6 +118,13 @@ def test_an_app_that_does_not_end_in_time_is_ended_before_lambda_ends_the_proces
         assert is_served(api)
 
 
+def test_what_an_app_says_after_its_end_is_not_heard_and_disturbs_no_other_call(folder: Path) -> None:
+    with serving(folder, "speaks_after_its_end") as (api, _):
+        assert api.invoke(get("/fails"), deadline_seconds=2).error().kind == "Runtime.Late"
+        assert is_served(api)
+        assert is_served(api)
+
+
 def test_what_is_no_http_request_gets_a_400_and_a_log_line(folder: Path) -> None:
     with serving(folder, "told") as (api, running):
         events: list[object] = [b"{", b"[]", {"Records": []}]

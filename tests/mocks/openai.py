@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.mocks.provider import close_all
+
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 TEXT = ["Grüße", ", ", "世界", " 🎉", "!"]
 SETTLED = 10  # seconds after which a wait counts as failed
@@ -56,13 +58,7 @@ class Upstream:
 
     def hang_up(self) -> None:
         """Close all connections, as a provider does with those that have been idle for long."""
-        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(SETTLED)
-
-    async def _hang_up(self) -> None:
-        for writer in tuple(self.connections):
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+        asyncio.run_coroutine_threadsafe(close_all(self.connections), self.loop).result(SETTLED)
 
     def count(self, model: str) -> int:
         return sum(1 for call in self.calls if call.body and call.json.get("model") == model)

@@ -10,7 +10,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,13 +90,7 @@ class Provider:
     def hang_up(self) -> None:
         """Close all connections, from another thread, as a provider does with those that have been idle for long."""
         assert self.loop is not None
-        asyncio.run_coroutine_threadsafe(self._hang_up(), self.loop).result(SETTLED)
-
-    async def _hang_up(self) -> None:
-        for writer in tuple(self.connections):
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+        asyncio.run_coroutine_threadsafe(close_all(self.connections), self.loop).result(SETTLED)
 
     @property
     def last(self) -> Call:
@@ -114,6 +108,14 @@ class Provider:
         finally:
             self.connections.discard(writer)
             writer.close()
+
+
+async def close_all(connections: Collection[asyncio.StreamWriter]) -> None:
+    """Close connections, and wait until they are."""
+    for writer in tuple(connections):
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager

@@ -58,10 +58,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 def _serve(known: Settings, environment: Mapping[str, str]) -> None:
     models, environment = asyncio.run(build.read_configuration(known, environment))
-    try:
-        telemetry = Telemetry(known.log_file)
-    except OSError as fault:
-        raise ConfigError([f"STILE_LOG_FILE: {known.log_file} cannot be written ({fault.strerror})"]) from None
+    telemetry = Telemetry(known.log_file)
     try:
         bound = local_host.bind(known.host, known.port)
     except OSError as fault:

@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from stile.errors import ConfigError
+
 _KEY_SHAPED = re.compile(r"(sk-[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}")
 MAX_SHOWN = 512
 _STANDARD_OUTPUT = 1
@@ -52,10 +54,13 @@ class CallRecord(msgspec.Struct):
 
 
 class Telemetry:
-    """Writes lines to `path`, or to standard output: inside an event loop all lines of one turn at once."""
+    """Writes lines to `path`, or to standard output: inside an event loop all lines of one turn at once.
+
+    Raises ConfigError when `path` cannot be written.
+    """
 
     def __init__(self, path: Path | None) -> None:
-        self._out = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if path else _STANDARD_OUTPUT
+        self._out = _open(path) if path else _STANDARD_OUTPUT
         self._encoder = msgspec.json.Encoder()
         self._waiting: list[bytes] = []
         self._second = 0
@@ -109,6 +114,13 @@ class Telemetry:
             self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._second = second
         return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError as fault:
+        raise ConfigError([f"STILE_LOG_FILE: {path} cannot be written ({fault.strerror})"]) from None
 
 
 def _shown(text: str | None) -> str | None:

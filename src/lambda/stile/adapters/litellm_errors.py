@@ -19,7 +19,7 @@ from stile.ports import Headers, UpstreamAnswer
 _MAX_CHAIN = 20
 _RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 _PREFIX = re.compile(r"^(litellm\.\w+: |\w+(Exception|Error) - )+")
-_ADVICE = re.compile(r"\.?( Handle with `litellm| To drop these, set `litellm|\nTraceback ).*", re.DOTALL)
+_ADVICE = re.compile(r"\.?( Handle with `litellm| To drop these, set `litellm|\s+Traceback \(most recent).*", re.DOTALL)
 _KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -90,9 +90,14 @@ def _text(chain: list[Any]) -> str:
             return msgspec.json.encode(link.body).decode()
     for link in chain:
         if type(link).__module__.startswith("litellm.llms.") and not _is_of(link, "httpx"):
-            return _decoded(getattr(link, "message", None) or str(link))
+            return _decoded(_without_advice(str(getattr(link, "message", None) or link)))
     outermost = str(getattr(chain[0], "message", None) or chain[0])
-    return _decoded(_ADVICE.sub("", _PREFIX.sub("", outermost)))
+    return _decoded(_without_advice(_PREFIX.sub("", outermost)))
+
+
+def _without_advice(text: str) -> str:
+    """Without what is meant for who writes code with LiteLLM: hints, and traces that name this machine's files."""
+    return _ADVICE.sub("", text)
 
 
 def _decoded(text: Any) -> str:

@@ -46,7 +46,6 @@ _LATER = (
     "litellm.llms.litellm_proxy.chat.transformation",
     "litellm.llms.openai_like.dynamic_config",
     "litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation",
-    "litellm.proxy.openai_files_endpoints.common_utils",
     "litellm.types.litellm_core_utils.streaming_chunk_builder_utils",
 )
 _ENCODING = "cl100k_base"
@@ -82,6 +81,9 @@ class Sdk:
         for name in _LATER:
             await asyncio.to_thread(importlib.import_module, name)
         await asyncio.to_thread(importlib.import_module("tiktoken").get_encoding, _ENCODING)
+        # The SDK loads a module of its proxy for this: that is left to itself.
+        prompts = importlib.import_module("litellm.litellm_core_utils.prompt_templates.common_utils")
+        await asyncio.to_thread(prompts.get_format_from_file_id, None)
 
     async def close(self) -> None:
         """Close connections and end LiteLLM's background task."""

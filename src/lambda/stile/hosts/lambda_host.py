@@ -165,9 +165,11 @@ class _Exchange:
             return
         failure = failure or Failure("Runtime.NoAnswer", "The app returned without a whole answer.")
         _log.error("request %s failed: %s: %s", self._invocation.id, failure.kind, failure.message)
+        self._over.set()  # an app that goes on all the same is not heard any more
         if self._stream is None:
             await self._api.fail(self._invocation, failure)
-        self._end(failure)
+        else:
+            self._stream.end(failure)
 
     async def _refuse(self, unknown: UnknownEvent) -> None:
         status, headers, body = lambda_event.refusal(unknown)
@@ -190,8 +192,7 @@ class _Exchange:
         elif message["type"] == "http.response.body":
             await self._send_body(message.get("body", b""))
             if not message.get("more_body", False):
-                told = message.get("failure")
-                self._end(Failure("Runtime.BrokenAnswer", told) if told else None)
+                self._end(message.get("failure"))
 
     async def _send_body(self, data: bytes) -> None:
         if self._head is None:
@@ -204,10 +205,11 @@ class _Exchange:
         except OSError:
             self._over.set()  # Lambda takes no more of it: for the app, its client has gone
 
-    def _end(self, failure: Failure | None) -> None:
+    def _end(self, told: str | None) -> None:
+        """The app's last word is said; `told` is the code of the error with which it broke off."""
         if self._stream is not None and not self._over.is_set():
             self._over.set()
-            self._stream.end(failure)
+            self._stream.end(Failure("Runtime.BrokenAnswer", told) if told else None)
 
 
 def _failure_of(task: "asyncio.Future[None]") -> Failure | None:

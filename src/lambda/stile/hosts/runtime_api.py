@@ -12,15 +12,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _VERSION = "/2018-06-01/runtime"
+_BUFFER_BYTES = 1024 * 1024
 _ERROR_TYPE, _ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"
 _INVOCATION_ID = "lambda-runtime-invocation-id"
 _STREAMING = (
     "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n"
     f"Trailer: {_ERROR_TYPE}, {_ERROR_BODY}\r\n"
 )
-
-
-_BUFFER_BYTES = 1024 * 1024
 
 
 class RuntimeGone(Exception):
