@@ -356,10 +356,8 @@ def test_an_answer_that_is_no_json_is_quoted() -> None:
 
 
 def test_an_answer_that_litellm_stumbles_over_shows_nothing_of_this_machine() -> None:
-    answer = {"id": "1", "choices": [{"message": None}]}
-    run = lambda call: call()  # noqa: E731
-    target = {"provider": "perplexity", "model": "m", "api_key": Secret(PROVIDER_KEY)}
-    told = refusal(lambda: calling(run, script=provider.status(200, answer), **target), UpstreamFailed)
+    script = provider.status(200, {"id": "1", "choices": [{"message": None}]})
+    told = refusal(lambda: calling(lambda call: call(), script=script, provider="perplexity"), UpstreamFailed)
     assert "Invalid response object" in told.message
     assert "Traceback" not in told.message
     assert ".py" not in told.message
