@@ -14,7 +14,7 @@ SAM = SAM_CLI_TELEMETRY=0 $(PYTHON) tools/venv.py tools/requirements-sam.txt --
 ARTIFACT = --arch $(ARCH) --python $(TARGET_PYTHON) $(if $(CONFIG),--config $(CONFIG))
 SOURCES = src/lambda tests bench tools
 
-.PHONY: help run key test cover check format e2e build build-Gateway deploy bench bench-cold lock
+.PHONY: help run key test cover check format e2e build build-Gateway deploy bootstrap-token bench bench-cold lock
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
@@ -60,9 +60,12 @@ build: ## the Lambda artifact: build/lambda/ and build/lambda.zip; ARCH=x86_64, 
 build-Gateway: # what `sam build` calls
 	@$(DEV) -m tools.build $(ARTIFACT) --into "$(ARTIFACTS_DIR)"
 
-deploy: ## build and deploy to the AWS account of this shell; STACK=stile, PARAMETERS="SnapStart=true …"
+deploy: ## build and deploy to the AWS account of this shell; STACK=stile, PARAMETERS="SnapStart=true …", BOOTSTRAP=1
 	@$(SAM) -m samcli build
-	@$(SAM) -m tools.deploy --stack $(STACK) $(PARAMETERS)
+	@$(SAM) -m tools.deploy --stack $(STACK) $(if $(BOOTSTRAP),--bootstrap) $(PARAMETERS)
+
+bootstrap-token: ## print a new one-time token for the first admin, and its SHA-256
+	@$(PYTHON) tools/bootstrap_token.py
 
 bench: ## the relay against a bare relay; PEERS=litellm adds LiteLLM's proxy
 	@$(DEV) -m bench $(if $(PEERS),--peers $(PEERS))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests import leaks, program
+from tests.mocks import cognito
 from tests.mocks import openai as mock
 from tests.program import Program
 
@@ -78,12 +79,25 @@ def upstream() -> Iterator[mock.Upstream]:
         yield running
 
 
+@pytest.fixture(scope="session", params=["sqlite", "cognito"])
+def directory(request: pytest.FixtureRequest, output: Path) -> Iterator[dict[str, str]]:
+    """What a gateway's environment says of its directory: nothing, or all that Cognito needs."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    with cognito.running(output / "aws") as pool:
+        yield pool.environment()
+
+
 @pytest.fixture(scope="session")
-def gateway(output: Path, upstream: mock.Upstream) -> Iterator[Program]:
+def gateway(output: Path, upstream: mock.Upstream, directory: dict[str, str]) -> Iterator[Program]:
     """A gateway whose model file names every script of the provider, and a few places where nobody is."""
-    config = output / "config.yaml"
+    folder = output / (directory.get("STILE_DIRECTORY") or "sqlite")
+    folder.mkdir()
+    config = folder / "config.yaml"
     config.write_text(model_file(upstream))
-    with program.running(output / "gateway", STILE_CONFIG=str(config), STILE_TIMEOUT_SECONDS="20") as running:
+    settings = {"STILE_CONFIG": str(config), "STILE_TIMEOUT_SECONDS": "20", **directory}
+    with program.administered(folder / "gateway", **settings) as running:
         yield running
 
 

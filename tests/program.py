@@ -1,10 +1,12 @@
 """The real program as a child process: started, spoken to over its socket, stopped by its own handle."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -156,6 +158,18 @@ def running(folder: Path, **settings: str) -> Iterator[Program]:
         if program.process.poll() is None:
             program.process.kill()
             program.process.wait()
+
+
+@contextlib.contextmanager
+def administered(folder: Path, **settings: str) -> Iterator[Program]:
+    """A gateway that runs, with its first admin's key also where no start prints one: there it comes by bootstrap."""
+    token = secrets.token_hex(32)
+    settings = {"STILE_BOOTSTRAP_SHA256": hashlib.sha256(token.encode()).hexdigest(), **settings}
+    with running(folder, **settings) as program:
+        if not program.key:
+            asked = {"token": token, "email": f"admin-{token[:8]}@example.com"}
+            program.key = program.ask("POST", "/api/bootstrap", asked, key=None).json["key"]
+        yield program
 
 
 def run(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":

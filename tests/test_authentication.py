@@ -12,12 +12,16 @@ from stile.authentication import ASK_AGAIN_SECONDS, CACHE_ENTRIES, STALE_SECONDS
 from stile.core import keys
 from stile.core.keys import Pepper
 from stile.core.records import ADMIN_SCOPES, Entry, Policy, slot_attribute
+from stile.core.rights import Author
 from stile.errors import DirectoryUnavailable, Forbidden, InvalidKey
-from stile.keyring import Keyring
+from stile.keyring import KeyFields, Keyring
 from stile.ports import Change
+from stile.telemetry import AuditRecord
+from stile.users import Users
 
 PEPPER = Pepper({1: b"p" * 32})
 CACHE_SECONDS = 60
+BY = Author()  # the machine itself
 Story = Callable[["World"], Awaitable[None]]
 
 
@@ -42,13 +46,16 @@ class World:
         self.now = 1_000_000.0
         self.directory = CountingDirectory(path)
         self.authenticator = Authenticator(self.directory, PEPPER, cache_seconds=CACHE_SECONDS, clock=lambda: self.now)
-        self.keyring = Keyring(self.directory, PEPPER, forget=self.authenticator.forget, clock=lambda: self.now)
+        self.lines: list[AuditRecord] = []
+        told = {"audit": self.lines.append, "clock": lambda: self.now}
+        self.users = Users(self.directory, PEPPER, forget=self.authenticator.forget_user, **told)  # type: ignore[arg-type]
+        self.keyring = Keyring(self.directory, PEPPER, forget=self.authenticator.forget, **told)  # type: ignore[arg-type]
         # Another instance changes keys without telling this one.
-        self.elsewhere = Keyring(self.directory, PEPPER, clock=lambda: self.now)
+        self.elsewhere = Keyring(self.directory, PEPPER, **told)  # type: ignore[arg-type]
         self.user_id = ""
 
     async def key(self, **more: object) -> str:
-        made = await self.keyring.create_key(self.user_id, "test", **more)  # type: ignore[arg-type]
+        made = await self.keyring.create(BY, self.user_id, KeyFields(name="test", **more))  # type: ignore[arg-type]
         self.directory.reads = 0
         return made.plaintext
 
@@ -57,7 +64,7 @@ def play(tmp_path: Path, story: Story) -> None:
     async def main() -> None:
         world = World(tmp_path / "stile.db")
         try:
-            user = await world.keyring.create_user("one@example.com", "admin")
+            user = await world.users.create(BY, "one@example.com", "admin")
             world.user_id = user.user_id
             await story(world)
         finally:
@@ -74,7 +81,7 @@ def id_of(text: str) -> str:
 
 def test_a_good_key_names_its_caller_and_one_read_serves_many_calls(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        text = await world.key(scopes=ADMIN_SCOPES, models=["a", "b/*"])
+        text = await world.key(scopes=ADMIN_SCOPES, models=("a", "b/*"))
         callers = await asyncio.gather(*(world.authenticator.authenticate(text) for _ in range(50)))
         assert world.directory.reads == 1
         assert {caller.user_id for caller in callers} == {world.user_id}
@@ -148,8 +155,8 @@ def test_a_revoke_holds_here_at_once_and_elsewhere_within_the_cache_time(tmp_pat
         here, there = await world.key(), await world.key()
         for text in (here, there):
             await world.authenticator.authenticate(text)
-        await world.keyring.set_status(id_of(here), "revoked")
-        await world.elsewhere.set_status(id_of(there), "revoked")
+        await world.keyring.set_status(BY, id_of(here), "revoked")
+        await world.elsewhere.set_status(BY, id_of(there), "revoked")
         with pytest.raises(InvalidKey, match="revoked"):
             await world.authenticator.authenticate(here)
         await world.authenticator.authenticate(there)
@@ -165,7 +172,7 @@ def test_a_lookup_that_was_under_way_during_a_revoke_is_not_kept(tmp_path: Path)
         text = await world.key()
         pending = asyncio.create_task(world.authenticator.authenticate(text))
         await asyncio.sleep(0)
-        await world.keyring.set_status(id_of(text), "revoked")
+        await world.keyring.set_status(BY, id_of(text), "revoked")
         await asyncio.gather(pending, return_exceptions=True)
         with pytest.raises(InvalidKey, match="revoked"):
             await world.authenticator.authenticate(text)
@@ -176,11 +183,11 @@ def test_a_lookup_that_was_under_way_during_a_revoke_is_not_kept(tmp_path: Path)
 def test_a_suspended_key_is_forbidden_until_it_is_resumed(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         text = await world.key()
-        await world.keyring.set_status(id_of(text), "suspended")
+        await world.keyring.set_status(BY, id_of(text), "suspended")
         with pytest.raises(Forbidden) as refused:
             await world.authenticator.authenticate(text)
         assert refused.value.code == "key_suspended"
-        await world.keyring.set_status(id_of(text), "active")
+        await world.keyring.set_status(BY, id_of(text), "active")
         await world.authenticator.authenticate(text)
 
     play(tmp_path, story)
@@ -215,7 +222,7 @@ def test_a_text_that_was_checked_is_known_again_and_no_other(tmp_path: Path) -> 
 def test_both_secrets_of_a_rotated_key_live_until_the_grace_ends(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         old = await world.key()
-        new = (await world.keyring.rotate(id_of(old), grace_seconds=10)).plaintext
+        new = (await world.keyring.rotate(BY, id_of(old), grace_seconds=10)).plaintext
         assert id_of(new) == id_of(old)
         for text in (old, new):
             await world.authenticator.authenticate(text)
@@ -229,8 +236,8 @@ def test_both_secrets_of_a_rotated_key_live_until_the_grace_ends(tmp_path: Path)
 
 def test_the_users_policy_bounds_what_a_key_may_use(tmp_path: Path) -> None:
     async def story(world: World) -> None:
-        user = await world.keyring.create_user("two@example.com", "member", Policy(models=("a",)))
-        made = await world.keyring.create_key(user.user_id, "k", models=["a", "b"])
+        user = await world.users.create(BY, "two@example.com", "member", Policy(models=("a",)))
+        made = await world.keyring.create(BY, user.user_id, KeyFields(name="k", models=("a", "b")))
         caller = await world.authenticator.authenticate(made.plaintext)
         assert caller.may_use("a")
         assert not caller.may_use("b")
@@ -241,8 +248,8 @@ def test_the_users_policy_bounds_what_a_key_may_use(tmp_path: Path) -> None:
 
 def test_who_writes_the_directory_gains_no_right(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story(world: World) -> None:
-        member = await world.keyring.create_user("two@example.com", "member")
-        text = (await world.keyring.create_key(member.user_id, "k")).plaintext
+        member = await world.users.create(BY, "two@example.com", "member")
+        text = (await world.keyring.create(BY, member.user_id, KeyFields(name="k"))).plaintext
         entry = await world.directory.get(member.user_id)
         admin = await world.directory.get(world.user_id)
         assert entry is not None

@@ -11,9 +11,10 @@ ROOT = Path(__file__).parent.parent / "src" / "lambda"
 FLOORS = [
     {"errors", "__init__"},
     {"core"},
-    {"ports", "settings", "telemetry", "yamlfile", "entries"},
-    {"modelfile", "sources"},
-    {"adapters", "calls", "keyring", "authentication", "catalog"},
+    {"ports", "settings", "telemetry", "yamlfile", "entries", "shown"},
+    {"modelfile", "sources", "changes"},
+    {"adapters", "calls", "keyring", "users", "authentication", "catalog"},
+    {"bootstrap", "state"},
     {"api"},
     {"build"},
     {"local", "serverless"},

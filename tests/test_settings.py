@@ -54,7 +54,11 @@ def test_a_secret_knows_its_region() -> None:
         ("STILE_CONFIG", "s3://Models/a", "must be s3://bucket/key"),
         ("STILE_PROVIDER_SECRET_ARN", "keys", "must be a secret's whole ARN"),
         ("STILE_PROVIDER_SECRET_ARN", "arn:aws:s3:::keys", "must be a secret's whole ARN"),
-        ("STILE_DIRECTORY", "cognito", "must be sqlite"),
+        ("STILE_DIRECTORY", "postgres", "must be sqlite or cognito"),
+        ("STILE_USER_POOL_ID", "eu-central-1", "must be a user pool's id"),
+        ("STILE_PEPPER_SECRET", "arn:aws:s3:::pepper", "must be a secret's whole ARN"),
+        ("STILE_PEPPER_SECRET", "two words", "must be a secret's name"),
+        ("STILE_BOOTSTRAP_SHA256", "abc", "must be a SHA-256 in hex, 64 digits: make bootstrap-token"),
     ],
 )
 def test_what_cannot_be_meant_is_told_with_what_can(name: str, text: str, told: str) -> None:
@@ -63,6 +67,12 @@ def test_what_cannot_be_meant_is_told_with_what_can(name: str, text: str, told: 
     (fault,) = refused.value.faults
     assert fault.startswith(f"{name}: {told}")
     assert fault.endswith(f"(it is {text!r})")
+
+
+def test_cognito_needs_a_user_pool() -> None:
+    with pytest.raises(ConfigError) as refused:
+        settings.read({"STILE_DIRECTORY": "cognito"})
+    assert refused.value.faults == ["STILE_USER_POOL_ID: must be set with STILE_DIRECTORY=cognito"]
 
 
 def test_the_clients_own_variables_are_no_fault() -> None:

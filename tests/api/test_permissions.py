@@ -1,45 +1,24 @@
-"""What a key may do, over HTTP. Keys are made beside the running gateway, in its own directory."""
+"""What a key may do, over HTTP."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import openai
 import pytest
+from tests import program
 from tests.mocks.openai import Upstream
-from tests.program import Program
+from tests.program import Answer, Program
 
-from stile import build
-from stile.adapters.directory_sqlite import SQLiteDirectory
 from stile.core import keys
-from stile.keyring import Keyring
 
 CHAT = "/v1/chat/completions"
 HELLO: Any = [{"role": "user", "content": "Hello"}]
-T = TypeVar("T")
 
 
-def beside(gateway: Program, story: Callable[[Keyring, SQLiteDirectory, str], Awaitable[T]]) -> T:
-    """Run a story on the gateway's own directory, with a user made for it."""
-
-    async def main() -> T:
-        directory, pepper = build.open_state(gateway.home)
-        try:
-            keyring = Keyring(directory, pepper)
-            user = await keyring.create_user(f"user-{time.time_ns()}@example.com", "member")
-            return await story(keyring, directory, user.user_id)
-        finally:
-            await directory.close()
-
-    return asyncio.run(main())
-
-
-def make(gateway: Program, **more: Any) -> str:
-    async def story(keyring: Keyring, _: SQLiteDirectory, user_id: str) -> str:
-        return (await keyring.create_key(user_id, "test", **more)).plaintext
-
-    return beside(gateway, story)
+def make(gateway: Program, **more: Any) -> Any:
+    """A member's new key, with its text in `key`."""
+    user = gateway.ask("POST", "/api/users", {"email": f"user-{time.time_ns()}@example.com"}).json
+    return gateway.ask("POST", f"/api/users/{user['id']}/keys", {"name": "test", **more}).json
 
 
 def chat(gateway: Program, key: str, model: str = "echo") -> Any:
@@ -73,7 +52,7 @@ def test_the_sdk_raises_its_own_error_for_a_wrong_key(gateway: Program) -> None:
 
 
 def test_a_key_for_some_models_sees_and_uses_only_those(gateway: Program) -> None:
-    key = make(gateway, models=["echo", "mis*"])
+    key = make(gateway, models=["echo", "mis*"])["key"]
     listed = gateway.ask("GET", "/v1/models", key=key).json["data"]
     assert sorted(model["id"] for model in listed) == ["echo", "mistral"]
     assert chat(gateway, key).status == 200
@@ -84,45 +63,49 @@ def test_a_key_for_some_models_sees_and_uses_only_those(gateway: Program) -> Non
 
 
 def test_a_key_without_the_scope_is_a_403(gateway: Program) -> None:
-    answer = chat(gateway, make(gateway, scopes=["mcp"]))
+    answer = chat(gateway, make(gateway, scopes=["mcp"])["key"])
     assert (answer.status, answer.error["code"]) == (403, "missing_scope")
 
 
 def test_a_members_key_is_shown_the_state_alone(gateway: Program) -> None:
-    assert gateway.ask("GET", "/health/ready", key=make(gateway)).json == {"status": "ready"}
+    assert gateway.ask("GET", "/health/ready", key=make(gateway)["key"]).json == {"status": "ready"}
 
 
 def test_an_expired_key_is_a_401(gateway: Program) -> None:
-    answer = chat(gateway, make(gateway, expires=int(time.time())))
+    key = make(gateway, expires_in=2)["key"]
+    answer = program.wait_for(lambda: refused(chat(gateway, key)), "the key to expire")
     assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
     assert "expired" in answer.error["message"]
 
 
-@pytest.mark.parametrize(
-    ("status", "expected"), [("suspended", (403, "key_suspended")), ("revoked", (401, "invalid_api_key"))]
-)
-def test_a_key_that_was_taken_back_does_not_work(gateway: Program, status: Any, expected: tuple[int, str]) -> None:
-    async def story(keyring: Keyring, _: SQLiteDirectory, user_id: str) -> str:
-        made = await keyring.create_key(user_id, "test")
-        await keyring.set_status(made.record.id, status)
-        return made.plaintext
+def refused(answer: Answer) -> Answer | None:
+    return answer if answer.status != 200 else None
 
-    answer = chat(gateway, beside(gateway, story))
+
+@pytest.mark.parametrize(
+    ("verb", "expected"), [("suspend", (403, "key_suspended")), ("revoke", (401, "invalid_api_key"))]
+)
+def test_a_key_that_was_taken_back_does_not_work(gateway: Program, verb: str, expected: tuple[int, str]) -> None:
+    made = make(gateway)
+    assert chat(gateway, made["key"]).status == 200
+    assert gateway.ask("POST", f"/api/keys/{made['id']}/{verb}").status == 200
+    answer = chat(gateway, made["key"])
     assert (answer.status, answer.error["code"]) == expected
 
 
 def test_a_disabled_user_is_a_403(gateway: Program) -> None:
-    async def story(keyring: Keyring, directory: SQLiteDirectory, user_id: str) -> str:
-        made = await keyring.create_key(user_id, "test")
-        await directory.enable(user_id, enabled=False)
-        return made.plaintext
-
-    answer = chat(gateway, beside(gateway, story))
+    made = make(gateway)
+    assert chat(gateway, made["key"]).status == 200
+    assert gateway.ask("PATCH", f"/api/users/{made['user_id']}", {"enabled": False}).status == 200
+    answer = chat(gateway, made["key"])
     assert (answer.status, answer.error["code"]) == (403, "user_disabled")
+    assert gateway.ask("GET", "/api/me", key=made["key"]).error["code"] == "user_disabled"
 
 
 def test_a_key_of_another_deployment_is_a_401(gateway: Program) -> None:
     named = keys.read_id(gateway.key.split("-")[2])
     assert named is not None
     forged = keys.Pepper({1: b"x" * 32}).mint(named, b"y" * 32)
-    assert chat(gateway, forged).status == 401
+    answer = chat(gateway, forged)
+    assert answer.status == 401
+    assert gateway.line_of(answer.headers["x-request-id"])["refused"] == "unminted"

@@ -1,37 +1,62 @@
 """What every Directory must do, whatever is behind it. An adapter passes this suite unchanged."""
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from tests.mocks import cognito
 
+from stile.adapters.aws_client import AwsClient
+from stile.adapters.directory_cognito import CognitoDirectory
 from stile.adapters.directory_sqlite import SQLiteDirectory
 from stile.core.records import MAX_ATTRIBUTE_BYTES
-from stile.errors import Conflict, EmailTaken, UnknownUser, ValueTooLarge
+from stile.errors import Conflict, EmailTaken, UnknownUser, Unprocessable, ValueTooLarge
 from stile.ports import Change, Directory
 
 T = TypeVar("T")
 Use = Callable[[Callable[[Directory], Awaitable[T]]], T]
+Opened = Callable[[Path], contextlib.AbstractAsyncContextManager[Directory]]
+WINDOW = 0.2  # seconds: on one machine a write needs no more
 
 
-def _sqlite(folder: Path) -> Directory:
-    return SQLiteDirectory(folder / "stile.db")
+@contextlib.asynccontextmanager
+async def _sqlite(folder: Path) -> AsyncGenerator[Directory, None]:
+    yield SQLiteDirectory(folder / "stile.db")
 
 
-@pytest.fixture(params=[_sqlite], ids=["sqlite"])
-def use(request: pytest.FixtureRequest, tmp_path: Path) -> Use[object]:
+@contextlib.asynccontextmanager
+async def _cognito(folder: Path) -> AsyncGenerator[Directory, None]:
+    with cognito.running(folder) as pool:
+        environment = pool.environment()
+        client = AwsClient(environment)
+        try:
+            yield CognitoDirectory(client, environment["STILE_USER_POOL_ID"], window=WINDOW)
+        finally:
+            await client.close()
+
+
+@pytest.fixture(params=[_sqlite, _cognito], ids=["sqlite", "cognito"])
+def opened(request: pytest.FixtureRequest) -> Opened:
+    """Opens a directory in which nobody is."""
+    found: Opened = request.param
+    return found
+
+
+@pytest.fixture
+def use(opened: Opened, tmp_path: Path) -> Use[object]:
     """Runs a story against a directory of its own."""
 
     def run(story: Callable[[Directory], Awaitable[object]]) -> object:
         async def main() -> object:
-            directory: Directory = request.param(tmp_path)
-            try:
-                return await story(directory)
-            finally:
-                await directory.close()
+            async with opened(tmp_path) as directory:
+                try:
+                    return await story(directory)
+                finally:
+                    await directory.close()
 
         return asyncio.run(main())
 
@@ -192,5 +217,35 @@ def test_lists_come_in_pages_that_hold_everybody_once(use: Use[object]) -> None:
 def test_it_can_be_checked(use: Use[object]) -> None:
     async def story(directory: Directory) -> None:
         await directory.check()
+
+    use(story)
+
+
+def test_a_cursor_that_is_none_is_told(use: Use[object]) -> None:
+    async def story(directory: Directory) -> None:
+        await directory.create("one@example.com")
+        with pytest.raises(Unprocessable):
+            await directory.list(cursor="nonsense")
+
+    use(story)
+
+
+def test_a_name_is_taken_once(use: Use[object]) -> None:
+    async def story(directory: Directory) -> None:
+        assert not await directory.claimed("a-name")
+        results = await asyncio.gather(*(directory.claim("a-name") for _ in range(5)), return_exceptions=True)
+        assert sum(isinstance(result, Conflict) for result in results) == 4
+        assert results.count(None) == 1
+        assert await directory.claimed("a-name")
+        assert not await directory.claimed("another")
+
+    use(story)
+
+
+def test_it_works_on_after_a_release(use: Use[object]) -> None:
+    async def story(directory: Directory) -> None:
+        made = await directory.create("one@example.com")
+        await directory.release()
+        assert await directory.get(made.user_id) == made
 
     use(story)

@@ -192,8 +192,10 @@ def test_log_lines_go_to_a_file_when_one_is_named(folder: Path) -> None:
     log = folder / "calls.log"
     with program.running(folder, STILE_LOG_FILE=str(log)) as gateway:
         answer = gateway.ask("GET", "/v1/models")
-        line = json.loads(program.wait_for(lambda: log.read_text() if log.exists() else None, "a line"))
-        assert line["request_id"] == answer.headers["x-request-id"]
+        wanted = answer.headers["x-request-id"]
+        text = program.wait_for(lambda: log.read_text() if wanted in log.read_text() else None, "the line of the call")
+        events = [json.loads(line)["event"] for line in text.splitlines()]
+        assert events == ["audit", "audit", "call"], "the first admin, its key, the call"
         assert gateway.lines() == []
 
 

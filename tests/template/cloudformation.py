@@ -69,10 +69,7 @@ def lint(folder: Path) -> str:
 
 def evaluate(**parameters: str) -> dict[str, Any]:
     """The resources that a deployment with these parameters would have, all functions evaluated."""
-    written, whole = transformed()
-    defaults = {name: str(parameter["Default"]) for name, parameter in written["Parameters"].items()}
-    assert parameters.keys() <= defaults.keys()
-    evaluation = _Evaluation(defaults | parameters, written["Parameters"], whole)
+    evaluation, whole = _evaluation(parameters)
     resources = {
         name: resource
         for name, resource in whole["Resources"].items()
@@ -80,6 +77,20 @@ def evaluate(**parameters: str) -> dict[str, Any]:
     }
     found: dict[str, Any] = evaluation.of(resources)
     return found
+
+
+def outputs(**parameters: str) -> dict[str, str]:
+    """The outputs of a deployment with these parameters."""
+    evaluation, whole = _evaluation(parameters)
+    return {name: str(evaluation.of(output["Value"])) for name, output in whole["Outputs"].items()}
+
+
+def _evaluation(parameters: Mapping[str, str]) -> tuple["_Evaluation", dict[str, Any]]:
+    """With these parameters, and the template to evaluate."""
+    written, whole = transformed()
+    defaults = {name: str(parameter["Default"]) for name, parameter in written["Parameters"].items()}
+    assert parameters.keys() <= defaults.keys()
+    return _Evaluation({**defaults, **parameters}, written["Parameters"], whole), whole
 
 
 class _Evaluation:

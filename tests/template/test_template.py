@@ -1,22 +1,31 @@
 """template.yaml, transformed as it will be and looked at from both sides of each condition."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
-from tests.template.cloudformation import ROOT, evaluate, lint, transformed
+from tests.template.cloudformation import ROOT, evaluate, lint, outputs, transformed
 
+from stile.core.keys import SLOTS
+from stile.core.records import MAX_ATTRIBUTE_BYTES, slot_attribute
+from stile.entries import POLICY, ROLE
 from stile.settings import SETTINGS
 
 STREAMED = "arn:aws:apigateway:eu-central-1:lambda:path/2021-11-15/functions/{}/response-streaming-invocations"
 SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:keys-AbCdEf"
+PEPPER = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:pepper-AbCdEf"
 EVERYTHING = {
     "ConfigUri": "s3://bucket/folder/config.yaml",
     "ProviderSecretArn": SECRET,
     "SecretArns": f"{SECRET}1,{SECRET}2",
+    "BootstrapSha256": "0123456789abcdef" * 4,
+    "UserPoolId": "eu-west-1_AbCdEfGhI",
+    "PepperSecretArn": PEPPER,
     "ReservedConcurrency": "5",
     "SnapStart": "true",
     "Tracing": "true",
@@ -27,6 +36,8 @@ WILD = {
     "ListModels": "the action knows no resources",
     "Trace": "the actions know no resources",
 }
+# What stands for a made resource, as AWS would name it.
+MADE = {"<UserPool>": "eu-central-1_AbCdEfGhI", "<Pepper>": PEPPER}
 WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
 
@@ -50,6 +61,19 @@ def statements(resources: dict[str, Any]) -> Iterator[dict[str, Any]]:
     assert "ManagedPolicyArns" not in role
     for policy in role["Policies"]:
         yield from policy["PolicyDocument"]["Statement"]
+
+
+def variables(resources: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = the(resources, "AWS::Lambda::Function")["Environment"]["Variables"]
+    return found
+
+
+def cognitos_operations() -> set[str]:
+    """Those of Cognito's operations that the adapters name."""
+    known = set(botocore.session.get_session().get_service_model("cognito-idp").operation_names)
+    sources = [ast.parse(path.read_text()) for path in (ROOT / "src/lambda/stile/adapters").glob("*.py")]
+    named = {str(node.value) for source in sources for node in ast.walk(source) if isinstance(node, ast.Constant)}
+    return named & known
 
 
 def listed(value: str | list[str]) -> list[str]:
@@ -95,13 +119,13 @@ def test_only_snapstart_makes_a_version_and_an_alias_anew_with_each_deploy_id() 
 @pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["defaults", "everything"])
 def test_every_variable_of_the_function_is_a_setting(parameters: dict[str, str]) -> None:
     function = the(evaluate(**parameters), "AWS::Lambda::Function")
-    variables = function["Environment"]["Variables"]
-    assert variables.keys() - {WRAPPER} <= SETTINGS.keys()
-    for name in variables.keys() - {WRAPPER}:
-        SETTINGS[name].read(str(variables[name]))
-    assert variables[WRAPPER] == "/var/task/bootstrap"
+    found = function["Environment"]["Variables"]
+    assert found.keys() - {WRAPPER} <= SETTINGS.keys()
+    for name in found.keys() - {WRAPPER}:
+        SETTINGS[name].read(MADE.get(found[name], str(found[name])))
+    assert found[WRAPPER] == "/var/task/bootstrap"
     assert function["Handler"] == "app.handler"
-    assert not re.search(r"(?i)api_key|secret_access|token", json.dumps(variables))
+    assert not re.search(r"(?i)api_key|secret_access|token", json.dumps(found))
 
 
 @pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["defaults", "everything"])
@@ -114,7 +138,8 @@ def test_the_role_names_what_it_may_do(parameters: dict[str, str]) -> None:
 
 
 def test_the_role_has_just_what_the_parameters_ask_for() -> None:
-    assert [statement["Sid"] for statement in statements(evaluate())] == ["Log", "CallModels", "ListModels"]
+    always = ["Log", "ManageUsers", "ReadPepper", "CallModels", "ListModels"]
+    assert [statement["Sid"] for statement in statements(evaluate())] == always
     found = {statement["Sid"]: statement["Resource"] for statement in statements(evaluate(**EVERYTHING))}
     assert found["ReadConfig"] == "arn:aws:s3:::bucket/folder/config.yaml"
     assert found["ReadProviderSecret"] == SECRET
@@ -123,13 +148,112 @@ def test_the_role_has_just_what_the_parameters_ask_for() -> None:
 
 
 def test_parameters_reach_the_function() -> None:
-    function = the(evaluate(**EVERYTHING, MemorySize="2048", Timeout="120"), "AWS::Lambda::Function")
-    assert function["Environment"]["Variables"]["STILE_CONFIG"] == EVERYTHING["ConfigUri"]
-    assert function["Environment"]["Variables"]["STILE_PROVIDER_SECRET_ARN"] == SECRET
+    resources = evaluate(**EVERYTHING, MemorySize="2048", Timeout="120")
+    function = the(resources, "AWS::Lambda::Function")
+    assert variables(resources)["STILE_CONFIG"] == EVERYTHING["ConfigUri"]
+    assert variables(resources)["STILE_PROVIDER_SECRET_ARN"] == SECRET
+    assert variables(resources)["STILE_BOOTSTRAP_SHA256"] == EVERYTHING["BootstrapSha256"]
+    assert variables(resources)["STILE_DIRECTORY"] == "cognito"
     assert (function["MemorySize"], function["Timeout"]) == ("2048", "120")
     assert function["ReservedConcurrentExecutions"] == "5"
     assert function["TracingConfig"] == {"Mode": "Active"}
     assert "ReservedConcurrentExecutions" not in the(evaluate(), "AWS::Lambda::Function")
+
+
+def test_the_pool_has_an_attribute_for_all_that_is_kept_of_a_user() -> None:
+    schema = the(evaluate(), "AWS::Cognito::UserPool")["Schema"]
+    assert {attribute["Name"] for attribute in schema} == {ROLE, POLICY, *map(slot_attribute, range(1, SLOTS + 1))}
+    assert len(schema) == SLOTS + 2
+    for attribute in schema:
+        assert attribute == {
+            "Name": attribute["Name"],
+            "AttributeDataType": "String",
+            "Mutable": True,
+            "StringAttributeConstraints": {"MaxLength": str(MAX_ATTRIBUTE_BYTES)},
+        }
+
+
+def test_only_admins_make_users_and_no_client_can_touch_their_attributes() -> None:
+    resources = evaluate()
+    pool = the(resources, "AWS::Cognito::UserPool")
+    assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
+    assert pool["UsernameAttributes"] == ["email"]
+    assert pool["UsernameConfiguration"] == {"CaseSensitive": False}
+    cognito = [resource["Type"] for resource in resources.values() if resource["Type"].startswith("AWS::Cognito::")]
+    assert cognito == ["AWS::Cognito::UserPool"]
+
+
+def test_users_keys_and_their_pepper_stay_when_the_stack_goes() -> None:
+    resources = evaluate()
+    for name in ("UserPool", "Pepper"):
+        assert (resources[name]["DeletionPolicy"], resources[name]["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert the(resources, "AWS::Cognito::UserPool")["DeletionProtection"] == "ACTIVE"
+
+
+def test_the_pools_tier_is_a_parameter_and_the_cheap_one_unless_said() -> None:
+    assert the(evaluate(), "AWS::Cognito::UserPool")["UserPoolTier"] == "LITE"
+    assert the(evaluate(UserPoolTier="PLUS"), "AWS::Cognito::UserPool")["UserPoolTier"] == "PLUS"
+
+
+def test_the_pepper_is_generated_as_it_always_was() -> None:
+    # Whoever has deployed once loses every key when this changes.
+    assert the(evaluate(), "AWS::SecretsManager::Secret") == {
+        "Description": "Pepper of the API keys of stile: without it all of them are dead",
+        "GenerateSecretString": {"PasswordLength": 64, "ExcludePunctuation": True},
+    }
+
+
+def test_a_stack_has_its_own_pool_and_pepper() -> None:
+    resources = evaluate()
+    assert (variables(resources)["STILE_USER_POOL_ID"], variables(resources)["STILE_PEPPER_SECRET"]) == (
+        "<UserPool>",
+        "<Pepper>",
+    )
+    found = {statement["Sid"]: statement for statement in statements(resources)}
+    assert found["ManageUsers"]["Resource"] == "<UserPool.Arn>"
+    assert found["ReadPepper"]["Resource"] == "<Pepper>"
+
+
+def test_a_pool_and_a_pepper_that_are_there_are_taken_over() -> None:
+    resources = evaluate(UserPoolId="eu-west-1_AbCdEfGhI", PepperSecretArn=PEPPER)
+    assert not of_type(resources, "AWS::Cognito::UserPool") + of_type(resources, "AWS::SecretsManager::Secret")
+    assert (variables(resources)["STILE_USER_POOL_ID"], variables(resources)["STILE_PEPPER_SECRET"]) == (
+        "eu-west-1_AbCdEfGhI",
+        PEPPER,
+    )
+    found = {statement["Sid"]: statement for statement in statements(resources)}
+    assert found["ManageUsers"]["Resource"] == (
+        "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_AbCdEfGhI"
+    )
+    assert found["ReadPepper"]["Resource"] == PEPPER
+
+
+@pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_the_role_may_do_with_users_what_the_gateway_does_and_no_more(parameters: dict[str, str]) -> None:
+    found = {statement["Sid"]: statement for statement in statements(evaluate(**parameters))}
+    assert found["ManageUsers"]["Action"] == [f"cognito-idp:{name}" for name in sorted(cognitos_operations())]
+    assert found["ReadPepper"]["Action"] == "secretsmanager:GetSecretValue"
+
+
+@pytest.mark.parametrize("parameters", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_the_outputs_say_what_another_stack_needs_to_take_over(parameters: dict[str, str]) -> None:
+    found, values = outputs(**parameters), variables(evaluate(**parameters))
+    assert (found["UserPool"], found["Pepper"]) == (values["STILE_USER_POOL_ID"], values["STILE_PEPPER_SECRET"])
+    assert '"token":"TOKEN"' in found["Bootstrap"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad"),
+    [
+        ("BootstrapSha256", ["", "0123456789abcdef" * 4], ["0" * 63, "0" * 65, "A" * 64]),
+        ("UserPoolId", ["", "eu-west-1_AbCdEfGhI", "us-gov-west-1_000000000"], ["AbC", "arn:aws:cognito-idp:x_y", "_"]),
+        ("PepperSecretArn", ["", PEPPER], ["pepper", "arn:aws:s3:::pepper"]),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_is_made(parameter: str, good: list[str], bad: list[str]) -> None:
+    pattern = transformed()[0]["Parameters"][parameter]["AllowedPattern"]
+    assert all(re.fullmatch(pattern, text) for text in good)
+    assert not any(re.fullmatch(pattern, text) for text in bad)
 
 
 def test_the_function_is_what_the_artifact_is_built_for() -> None:
@@ -206,8 +330,3 @@ def test_every_parameter_is_in_the_doc_with_its_default() -> None:
     page = (ROOT / "doc" / "deploy.md").read_text()
     table = dict(re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`)? *\|", page, re.MULTILINE))
     assert table == {name: str(parameter["Default"]) for name, parameter in written["Parameters"].items()}
-
-
-def test_settings_that_need_a_disk_point_to_the_one_that_can_be_written() -> None:
-    variables = the(evaluate(), "AWS::Lambda::Function")["Environment"]["Variables"]
-    assert Path(variables["STILE_HOME"]).is_relative_to("/tmp")

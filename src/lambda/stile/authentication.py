@@ -65,10 +65,15 @@ class Authenticator:
         self._cache: OrderedDict[str, _Known] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[_Known]] = {}
 
-    async def authenticate(self, text: str | None) -> Caller:
-        """The caller who holds the key `text`. Raises InvalidKey, Forbidden, DirectoryUnavailable."""
+    async def authenticate(self, text: str | None, *, fresh: bool = False) -> Caller:
+        """The caller who holds the key `text`. Raises InvalidKey, Forbidden, DirectoryUnavailable.
+
+        `fresh`: by what the directory says now, and not by what it said a while ago.
+        """
         if text is None:
-            raise InvalidKey("No API key was provided. Send one as 'Authorization: Bearer sk-stile-…'.")
+            raise InvalidKey("No API key was provided. Send one as 'Authorization: Bearer sk-stile-…'.", "missing")
+        if fresh:
+            return await self._check_anew(text)
         return self._recognise(text) or await self._check(text)
 
     def _recognise(self, text: str) -> Caller | None:
@@ -81,10 +86,22 @@ class Authenticator:
     def _prove(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode(), key=self._proof_key).digest()
 
-    async def _check(self, text: str) -> Caller:
+    async def _check_anew(self, text: str) -> Caller:
+        key = self._minted(text)
+        known = await self._lookup(key.id)
+        self._keep(key.id, known)
+        return self._admit(key, known, self._clock())
+
+    def _minted(self, text: str) -> PresentedKey:
         key = keys.parse(text)
-        if key is None or not self._pepper.was_minted(key):
-            raise InvalidKey(_REFUSED)
+        if key is None:
+            raise InvalidKey(_REFUSED, "malformed")
+        if not self._pepper.was_minted(key):
+            raise InvalidKey(_REFUSED, "unminted")
+        return key
+
+    async def _check(self, text: str) -> Caller:
+        key = self._minted(text)
         known = self._cache.get(key.id)
         now = self._clock()
         if known is None or now >= known.fresh_until:
@@ -98,15 +115,21 @@ class Authenticator:
         self._cache.pop(key_id, None)
         self._lookups.pop(key_id, None)
 
+    def forget_user(self, user_id: str) -> None:
+        """The same for all keys of a user."""
+        for key_id in [*self._cache, *self._lookups]:
+            if keys.user_of(key_id) == user_id:
+                self.forget(key_id)
+
     def _admit(self, key: PresentedKey, known: _Known, now: float) -> Caller:
         record, caller = known.record, known.caller
         ends = None if record is None else record.accepted_until(self._pepper.digest(key), now)
         if record is None or caller is None or ends is None:
-            raise InvalidKey(_REFUSED)
+            raise InvalidKey(_REFUSED, "unknown")
         if record.status == "revoked":
-            raise InvalidKey("This API key has been revoked.")
+            raise InvalidKey("This API key has been revoked.", "revoked")
         if record.expires is not None and now >= record.expires:
-            raise InvalidKey("This API key has expired.")
+            raise InvalidKey("This API key has expired.", "expired")
         if record.status == "suspended":
             raise Forbidden("This API key is suspended. Ask an admin to resume it.", code="key_suspended")
         if not known.enabled:
@@ -137,7 +160,10 @@ class Authenticator:
         del self._lookups[key_id]
         if lookup.cancelled() or lookup.exception() is not None:
             return
-        self._cache[key_id] = lookup.result()
+        self._keep(key_id, lookup.result())
+
+    def _keep(self, key_id: str, known: _Known) -> None:
+        self._cache[key_id] = known
         self._cache.move_to_end(key_id)
         if len(self._cache) > CACHE_ENTRIES:
             self._cache.popitem(last=False)
@@ -153,16 +179,17 @@ class Authenticator:
 
     def _read(self, entry: Entry, key_id: str, slot: int) -> _Known | None:
         """What the entry says of this key; None when the slot holds another key or the user has no role."""
-        record, role = self._entries.key(entry, slot), self._entries.role(entry)
-        if record is None or record.id != key_id or role is None:
+        record, standing = self._entries.key(entry, slot), self._entries.standing(entry)
+        if record is None or record.id != key_id or standing is None:
             return None
         caller = Caller(
             user_id=entry.user_id,
             key_id=key_id,
-            role=role,
+            role=standing.role,
             scopes=frozenset(record.scopes),
             key_models=record.models,
             user_models=self._entries.policy(entry).models,
+            key_expires=record.expires,
         )
         return _Known(fetched=0, fresh_until=0, record=record, caller=caller, enabled=entry.enabled)
 

@@ -7,32 +7,30 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stile import modelfile, sources
-from stile.adapters import aws_configuration, model_lists, pepper_file
-from stile.adapters.directory_sqlite import SQLiteDirectory
+from stile import modelfile, sources, state
+from stile.adapters import aws_configuration, model_lists
 from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
 from stile.api.endpoint import Frame
 from stile.api.health import Health
+from stile.api.management import Management
 from stile.api.openai import OpenAI
 from stile.api.routes import Table
 from stile.authentication import Authenticator
+from stile.bootstrap import Bootstrap
 from stile.calls import Calls
 from stile.catalog import Catalog
-from stile.core.keys import Pepper
 from stile.core.routes import Via
-from stile.errors import StateError
 from stile.keyring import Keyring
 from stile.modelfile import ModelFile
 from stile.ports import Directory, Upstream
 from stile.settings import Settings
 from stile.telemetry import Telemetry
+from stile.users import Users
 
 if TYPE_CHECKING:
     from stile.adapters.media import MediaFetcher
-
-DATABASE, PEPPER = "stile.db", "pepper.json"
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -44,6 +42,7 @@ class Gateway(msgspec.Struct, frozen=True):
     app: Table
     catalog: Catalog
     directory: Directory
+    users: Users
     keyring: Keyring
     warm_up: Callable[[], Awaitable[None]]
     release: Callable[[], Awaitable[None]]
@@ -53,10 +52,12 @@ class Gateway(msgspec.Struct, frozen=True):
 async def gateway(
     settings: Settings, models: ModelFile | None, environment: Mapping[str, str], telemetry: Telemetry
 ) -> AsyncGenerator[Gateway, None]:
-    """Everything, connected; taken apart at the end. Raises StateError when the state on disk cannot be used."""
+    """Everything, connected; taken apart at the end.
+
+    Raises StateError when the state on disk cannot be used, ConfigError when that in AWS cannot.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        directory, pepper = open_state(settings.home)
-        stack.push_async_callback(directory.close)
+        directory, pepper = await state.open_state(settings, environment, stack)
         upstreams: dict[Via, Upstream] = {
             "relay": RelayUpstream(),
             "litellm": LiteLLMUpstream(settings.timeout_seconds, _media_fetcher() if settings.fetch_urls else None),
@@ -68,25 +69,31 @@ async def gateway(
         catalog = Catalog(models.table if models else {}, found, model_lists.fetch)
         stack.push_async_callback(catalog.close)
         authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds)
+        users = Users(directory, pepper, audit=telemetry.audit, forget=authenticator.forget_user)
+        keyring = Keyring(directory, pepper, audit=telemetry.audit, forget=authenticator.forget)
+        bootstrap = Bootstrap(directory, users, keyring, sha256=settings.bootstrap_sha256, audit=telemetry.audit)
         openai = OpenAI(Calls(catalog.routes, upstreams), catalog)
         frame = Frame(
             authenticator, telemetry, timeout=settings.timeout_seconds, max_body_bytes=settings.max_body_bytes
         )
         health = Health(authenticator, directory, catalog)
+        management = Management(users, keyring, bootstrap, cache_seconds=settings.key_cache_seconds)
 
         async def warm_up() -> None:
             for upstream in upstreams.values():
                 await upstream.warm_up()
 
         async def release() -> None:
+            await directory.release()
             for upstream in upstreams.values():
                 await upstream.release()
 
         yield Gateway(
-            app=Table(frame, openai, health),
+            app=Table(frame, openai, management, health),
             catalog=catalog,
             directory=directory,
-            keyring=Keyring(directory, pepper, forget=authenticator.forget),
+            users=users,
+            keyring=keyring,
             warm_up=warm_up,
             release=release,
         )
@@ -111,16 +118,3 @@ async def read_configuration(
     if content is not None:
         return modelfile.read(str(settings.config), content, complete), complete
     return modelfile.load(settings.config, complete) if isinstance(settings.config, Path) else None, complete
-
-
-def open_state(home: Path) -> tuple[SQLiteDirectory, Pepper]:
-    """Database and pepper under `home`, made at the first start. Raises StateError; nothing is ever overwritten."""
-    database, pepper = home / DATABASE, home / PEPPER
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not database.exists():
-            pepper_file.make(pepper)
-        loaded = pepper_file.load(pepper)
-        return SQLiteDirectory(database), loaded
-    except OSError as fault:
-        raise StateError(f"{home}: cannot be used for the state ({fault.strerror}); set STILE_HOME") from None

@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 
 from stile.core.keys import SLOTS, Pepper
-from stile.core.records import Entry, KeyRecord, Policy, Role, slot_attribute
+from stile.core.records import MAX_ATTRIBUTE_BYTES, Entry, KeyRecord, Policy, Standing, slot_attribute
+from stile.errors import ValueTooLarge
 
 ROLE, POLICY = "role", "policy"
 
-_log = logging.getLogger("stile.tampering")
+_log = logging.getLogger("stile.entries")
 
 
 class Entries:
@@ -19,10 +20,10 @@ class Entries:
     def __init__(self, pepper: Pepper) -> None:
         self._pepper = pepper
 
-    def role(self, entry: Entry) -> Role | None:
-        """The user's role; without one a user has no right at all."""
-        role: Role | None = self._read(entry, ROLE, Role)
-        return role
+    def standing(self, entry: Entry) -> Standing | None:
+        """What the user is; without it a user has no right at all."""
+        standing: Standing | None = self._read(entry, ROLE, Standing)
+        return standing
 
     def policy(self, entry: Entry) -> Policy:
         """The user's policy; without one the keys alone decide."""
@@ -39,8 +40,13 @@ class Entries:
         return {slot: record for slot, record in found.items() if record is not None}
 
     def write(self, user_id: str, attribute: str, value: object) -> str:
-        """`value` as it is stored: compact JSON and its seal."""
-        return self._pepper.seal(user_id, attribute, msgspec.json.encode(value).decode())
+        """`value` as it is stored: compact JSON and its seal. Raises ValueTooLarge."""
+        sealed = self._pepper.seal(user_id, attribute, msgspec.json.encode(value).decode())
+        if len(sealed.encode()) > MAX_ATTRIBUTE_BYTES:
+            raise ValueTooLarge(
+                f"What would be kept is larger than {MAX_ATTRIBUTE_BYTES} bytes; nothing was written. Say less."
+            )
+        return sealed
 
     def _read(self, entry: Entry, attribute: str, kind: Any) -> Any:
         sealed = entry.attributes.get(attribute)
@@ -50,4 +56,8 @@ class Entries:
         if value is None:
             _log.error("tampering: %s of user %s has a wrong seal and counts as absent", attribute, entry.user_id)
             return None
-        return msgspec.json.decode(value, type=kind)
+        try:
+            return msgspec.json.decode(value, type=kind)
+        except msgspec.ValidationError as fault:
+            _log.error("%s of user %s is of another version and counts as absent: %s", attribute, entry.user_id, fault)
+            return None

@@ -3,17 +3,24 @@
     StileError
     ├── ConfigError                 the start stops; every fault is listed
     ├── StateError                  what is kept on disk cannot be used; nothing was overwritten
-    ├── Conflict, EmailTaken, UnknownUser, ValueTooLarge      what a directory answers
     └── PublicError                 has an HTTP status and a public code
         ├── BadRequest        400   malformed or refused by a rule
         ├── InvalidKey        401   missing, malformed, unknown, expired or revoked
         ├── Forbidden         403   known, but not allowed
         ├── ModelNotFound     404
         ├── UnknownPath       404
+        ├── UnknownUser       404
+        ├── UnknownKey        404
         ├── MethodNotAllowed  405
+        ├── Conflict          409   an entry no longer holds what a change was based on
+        ├── Rejected          409   what there is does not allow it
+        │   └── EmailTaken
         ├── BodyTooLarge      413
+        ├── ValueTooLarge     413   more than an attribute of the directory takes
+        ├── Unprocessable     422   can be read, but a field is unknown, or has a wrong type or value
         ├── UpstreamFailed    502   no answer, or one that cannot be read
         ├── DirectoryUnavailable 503
+        │   └── Unconfirmed         a change may have been made, or not
         └── UpstreamTimeout   504
 
 Nothing here knows a dialect: the edge renders a PublicError in the caller's own envelope.
@@ -36,22 +43,6 @@ class ConfigError(StileError):
 
 class StateError(StileError):
     """The database or the pepper cannot be used as it is. One line says why."""
-
-
-class Conflict(StileError):
-    """A directory entry no longer holds what the change was based on; nothing was written."""
-
-
-class EmailTaken(StileError):
-    """Another user has this e-mail address."""
-
-
-class UnknownUser(StileError):
-    """No user has this id."""
-
-
-class ValueTooLarge(StileError):
-    """A directory attribute would exceed 2,048 bytes; nothing was written."""
 
 
 class PublicError(StileError):
@@ -81,7 +72,13 @@ class BadRequest(PublicError):
 
 
 class InvalidKey(PublicError):
+    """`reason` goes into the log alone: `missing`, `malformed`, `unminted`, `unknown`, `revoked` or `expired`."""
+
     status, kind, code = 401, "invalid_request_error", "invalid_api_key"
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Forbidden(PublicError):
@@ -96,12 +93,50 @@ class UnknownPath(PublicError):
     status, kind, code = 404, "invalid_request_error", "unknown_url"
 
 
+class UnknownUser(PublicError):
+    status, kind, code = 404, "invalid_request_error", "user_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No user has this id.")
+
+
+class UnknownKey(PublicError):
+    status, kind, code = 404, "invalid_request_error", "key_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("No key has this id.")
+
+
 class MethodNotAllowed(PublicError):
     status, kind, code = 405, "invalid_request_error", "method_not_supported"
 
 
+class Conflict(PublicError):
+    """Nothing was written, or what was written is no longer there."""
+
+    status, kind, code = 409, "invalid_request_error", "conflict"
+
+
+class Rejected(PublicError):
+    status, kind, code = 409, "invalid_request_error", "rejected"
+
+
+class EmailTaken(Rejected):
+    code = "email_taken"
+
+
 class BodyTooLarge(PublicError):
     status, kind, code = 413, "invalid_request_error", "request_too_large"
+
+
+class ValueTooLarge(PublicError):
+    """Nothing was written."""
+
+    status, kind, code = 413, "invalid_request_error", "record_too_large"
+
+
+class Unprocessable(PublicError):
+    status, kind, code = 422, "invalid_request_error", "invalid_value"
 
 
 class UpstreamFailed(PublicError):
@@ -110,6 +145,10 @@ class UpstreamFailed(PublicError):
 
 class DirectoryUnavailable(PublicError):
     status, kind, code = 503, "server_error", "directory_unavailable"
+
+
+class Unconfirmed(DirectoryUnavailable):
+    code = "change_unconfirmed"
 
 
 class UpstreamTimeout(PublicError):

@@ -8,24 +8,25 @@ import asyncio
 import itertools
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stile import __version__, build, settings
 from stile.build import Gateway
 from stile.catalog import Catalog
 from stile.core.providers import ECHO
 from stile.core.records import ADMIN_SCOPES
-from stile.errors import BadRequest, ConfigError, DirectoryUnavailable, EmailTaken, StateError
+from stile.core.rights import Author
+from stile.errors import ConfigError, DirectoryUnavailable, EmailTaken, Rejected, StateError
 from stile.hosts import local_host
-from stile.keyring import Keyring
+from stile.keyring import KeyFields
 from stile.modelfile import ModelFile
-from stile.ports import Directory
 from stile.settings import Settings
 from stile.telemetry import Telemetry
 
 # Long enough for a list from this machine; the others are shown when they come.
 LISTS_GRACE_SECONDS = 0.5
 SHOWN_MODELS = 8
+_STANDARD_ERROR = 2
 _ASK = '{"model":"echo","messages":[{"role":"user","content":"Hello"}]}'
 _USAGE = """usage: app.py [key]
 
@@ -41,7 +42,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     try:
         known = settings.read(environment)
         if arguments == ["key"]:
-            local_host.run(_print_key(known))
+            local_host.run(_print_key(known, environment))
         else:
             _serve(known, environment)
     except ConfigError as error:
@@ -78,22 +79,25 @@ async def _run(
 ) -> None:
     async with build.gateway(known, models, environment, telemetry) as gateway:
         lists = None if models else gateway.catalog.refresh()
-        key = await _first_key(gateway)
-        if lists is not None:
-            await asyncio.wait({lists}, timeout=LISTS_GRACE_SECONDS)
-        shown = gateway.catalog.found()
-        _say(_banner(_address(bound), key, gateway.catalog, models))
+        with telemetry.held():  # the banner comes first
+            key = await _first_key(gateway) if known.directory == "sqlite" else None
+            if lists is not None:
+                await asyncio.wait({lists}, timeout=LISTS_GRACE_SECONDS)
+            shown = gateway.catalog.found()
+            _say(_banner(_address(bound), _key_lines(known, key), key, gateway.catalog, models))
         if lists is not None:
             lists.add_done_callback(lambda _: _show_late(shown, gateway.catalog))
         await local_host.serve(gateway.app, bound, drain_seconds=known.drain_seconds)
 
 
-async def _print_key(known: Settings) -> None:
-    directory, pepper = build.open_state(known.home)
-    try:
-        _say(await _admin_key(directory, Keyring(directory, pepper)))
-    finally:
-        await directory.close()
+async def _print_key(known: Settings, environment: Mapping[str, str]) -> None:
+    if known.directory != "sqlite":
+        raise ConfigError(
+            ["make key makes keys of the embedded directory; in Cognito an admin makes them: POST /api/users/{id}/keys"]
+        )
+    telemetry = Telemetry(known.log_file, otherwise=_STANDARD_ERROR)  # standard output is the key alone
+    async with build.gateway(known, None, environment, telemetry) as gateway:
+        _say(await _admin_key(gateway))
 
 
 async def _first_key(gateway: Gateway) -> str | None:
@@ -101,36 +105,38 @@ async def _first_key(gateway: Gateway) -> str | None:
     if (await gateway.directory.list(limit=1)).entries:
         return None
     try:
-        return await _admin_key(gateway.directory, gateway.keyring)
+        return await _admin_key(gateway)
     except EmailTaken:  # another start beside this one was first, and has printed the key
         return None
 
 
-async def _admin_key(directory: Directory, keyring: Keyring) -> str:
+async def _admin_key(gateway: Gateway) -> str:
     """A new key for the machine's own admin; when all slots of one are taken, the next one is used."""
+    by = Author()
     for number in itertools.count(1):
         email = f"admin{number if number > 1 else ''}@localhost"
-        admin = await directory.find(email)
-        if admin is not None and not admin.attributes:  # a first start that was cut off half way
-            await directory.delete(admin.user_id)
-            admin = None
-        if admin is None:
-            admin = await keyring.create_user(email, "admin")
+        admin = await gateway.directory.find(email)
+        if admin is None or not admin.attributes:  # nobody, or a first start that was cut off half way
+            admin = await gateway.users.create(by, email, "admin")
         try:
-            return (await keyring.create_key(admin.user_id, "made on this machine", scopes=ADMIN_SCOPES)).plaintext
-        except BadRequest as full:
+            wanted = KeyFields(name="made on this machine", scopes=ADMIN_SCOPES)
+            return (await gateway.keyring.create(by, admin.user_id, wanted)).plaintext
+        except Rejected as full:
             if full.code != "too_many_keys":
                 raise
     raise AssertionError("itertools.count never ends")
 
 
-def _banner(address: str, key: str | None, catalog: Catalog, models: ModelFile | None) -> str:
-    lines = [f"Stile {__version__}", "", f"  Base URL  {address}/v1"]
-    if key:
-        lines.append(f"  API key   {key}")
-        lines.append("            It is shown only now. For another one: make key")
-    else:
-        lines.append("  API key   one that you have, or a new one: make key")
+def _key_lines(known: Settings, key: str | None) -> list[str]:
+    if known.directory != "sqlite":
+        return ["  API key   one that an admin has made; the first admin's comes by POST /api/bootstrap"]
+    if key is None:
+        return ["  API key   one that you have, or a new one: make key"]
+    return [f"  API key   {key}", "            It is shown only now. For another one: make key"]
+
+
+def _banner(address: str, key_lines: Sequence[str], key: str | None, catalog: Catalog, models: ModelFile | None) -> str:
+    lines = [f"Stile {__version__}", "", f"  Base URL  {address}/v1", *key_lines]
     named = _by_provider(catalog) if models else [ECHO]
     found = [_counted(name, number) for name, number in catalog.found().items()]
     lines.extend(f"  {'' if number else 'Models':<10}{text}" for number, text in enumerate([*named, *found]))

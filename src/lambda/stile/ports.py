@@ -10,6 +10,7 @@ from stile.core.records import Entry, Page
 from stile.core.routes import Target
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI has them
+MAX_PAGE = 60  # of users: the most that Cognito lists at once
 Operation = Literal["chat", "embeddings"]
 
 
@@ -33,13 +34,21 @@ class Directory(Protocol):
         """The user with this e-mail address, whatever its letter case."""
 
     async def list(self, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """Users in a stable order."""
+        """Users in a stable order, at most MAX_PAGE. Raises Unprocessable for a cursor that none of its pages gave."""
 
-    async def create(self, email: str) -> Entry:
-        """A new, enabled user without attributes. Raises EmailTaken."""
+    async def create(self, email: str, *, mailbox: bool = True, invite: bool = False) -> Entry:
+        """A new, enabled user without attributes. Raises EmailTaken.
+
+        `mailbox`: whether the address is one at which somebody reads. `invite`: send a mail with a first password;
+        raises Unprocessable where there is nobody to send it.
+        """
 
     async def write(self, user_id: str, changes: Mapping[str, Change]) -> None:
-        """Apply all changes or none. Raises Conflict when one `before` no longer holds, UnknownUser, ValueTooLarge."""
+        """Apply all changes or none. Raises Conflict when one `before` no longer holds, UnknownUser, ValueTooLarge.
+
+        When it returns, the changes are there and no earlier reader's change can still undo them. Conflict is also
+        raised when that happened meanwhile. Raises Unconfirmed when nobody knows whether they were applied.
+        """
 
     async def enable(self, user_id: str, *, enabled: bool) -> None:
         """Let a user in, or keep all of the user's keys out. Raises UnknownUser."""
@@ -47,8 +56,17 @@ class Directory(Protocol):
     async def delete(self, user_id: str) -> None:
         """Forget a user and every key. Raises UnknownUser."""
 
+    async def claim(self, name: str) -> None:
+        """Take a name, once and for all. Raises Conflict when it is taken: of two at once, one gets it."""
+
+    async def claimed(self, name: str) -> bool:
+        """Whether a name is taken."""
+
     async def check(self) -> None:
         """Raises DirectoryUnavailable when it cannot be read now."""
+
+    async def release(self) -> None:
+        """Let go of idle connections; the next call makes new ones."""
 
     async def close(self) -> None:
         """Let go of what is held."""

@@ -70,6 +70,10 @@ class Function:
     async def _start(self, stack: contextlib.AsyncExitStack) -> Gateway:
         environment = _with_packed_config(self._environment)
         known = _bounded(settings.read(environment))
+        if known.directory == "cognito" and known.pepper_secret is None:
+            raise ConfigError(
+                ["STILE_PEPPER_SECRET: must be set in a function: it has no disk on which a pepper stays"]
+            )
         self._telemetry = Telemetry(known.log_file)
         self._telemetry.capture_logging()
         models, environment = await build.read_configuration(known, environment)

@@ -15,7 +15,7 @@ from stile.errors import ConfigError
 
 MIB = 1024 * 1024
 
-Directory = Literal["sqlite"]
+Directory = Literal["sqlite", "cognito"]
 
 
 class S3Object(msgspec.Struct, frozen=True):
@@ -38,6 +38,13 @@ class SecretArn(msgspec.Struct, frozen=True):
         return self.arn
 
 
+class SecretId(msgspec.Struct, frozen=True):
+    """A secret by its name or ARN; a name says nothing of the region."""
+
+    text: str
+    region: str | None
+
+
 class Settings(msgspec.Struct, frozen=True):
     """The environment's settings. Sizes in bytes, times in seconds."""
 
@@ -47,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True):
     config: Path | S3Object | None
     provider_secret_arn: SecretArn | None
     directory: Directory
+    user_pool_id: str | None
+    pepper_secret: SecretId | None
+    bootstrap_sha256: str | None
     log_file: Path | None
     max_body_bytes: int
     key_cache_seconds: int
@@ -96,6 +106,27 @@ def _secret(text: str) -> SecretArn | None:
     return SecretArn(text, found[1]) if found else None
 
 
+def _secret_id(text: str) -> SecretId | None:
+    if text.startswith("arn:"):
+        found = _secret(text)
+        return SecretId(text, found.region) if found else None
+    if re.fullmatch(r"[\w/+=.@!-]{0,512}", text) is None:
+        raise ValueError("must be a secret's name or its whole ARN")
+    return SecretId(text, None) if text else None
+
+
+def _pool(text: str) -> str | None:
+    if text and re.fullmatch(r"[\w-]{1,45}_[0-9a-zA-Z]+", text) is None:
+        raise ValueError("must be a user pool's id, as in eu-central-1_AbCdEfGhI")
+    return text or None
+
+
+def _sha256(text: str) -> str | None:
+    if text and re.fullmatch(r"[0-9a-fA-F]{64}", text) is None:
+        raise ValueError("must be a SHA-256 in hex, 64 digits: make bootstrap-token makes a token and its SHA-256")
+    return text.lower() or None
+
+
 def _directory(text: str) -> str:
     if text not in get_args(Directory):
         raise ValueError(f"must be {' or '.join(get_args(Directory))}")
@@ -112,7 +143,16 @@ SETTINGS: dict[str, _Setting] = {
     "STILE_PROVIDER_SECRET_ARN": _Setting(
         "", _secret, "secret of AWS Secrets Manager whose fields are read like environment variables"
     ),
-    "STILE_DIRECTORY": _Setting("sqlite", _directory, "where users and keys are kept"),
+    "STILE_DIRECTORY": _Setting(
+        "sqlite", _directory, "where users and keys are kept: in a file of STILE_HOME, or in Cognito"
+    ),
+    "STILE_USER_POOL_ID": _Setting("", _pool, "Cognito's user pool, with STILE_DIRECTORY=cognito"),
+    "STILE_PEPPER_SECRET": _Setting(
+        "", _secret_id, "secret of AWS Secrets Manager that is the pepper; without one it is a file of STILE_HOME"
+    ),
+    "STILE_BOOTSTRAP_SHA256": _Setting(
+        "", _sha256, "SHA-256 of the one-time token that makes the first admin; without one the bootstrap is closed"
+    ),
     "STILE_LOG_FILE": _Setting("", _path, "file for the JSON log lines; without one they go to standard output"),
     "STILE_MAX_BODY_BYTES": _Setting(str(32 * MIB), _whole(1024, 1024 * MIB), "largest request body"),
     "STILE_KEY_CACHE_SECONDS": _Setting(
@@ -143,6 +183,8 @@ def read(environment: Mapping[str, str]) -> Settings:
             values[name.removeprefix("STILE_").lower()] = setting.read(text)
         except ValueError as fault:
             faults.append(f"{name}: {fault} (it is {text!r})")
+    if values.get("directory") == "cognito" and values.get("user_pool_id", "") is None:
+        faults.append("STILE_USER_POOL_ID: must be set with STILE_DIRECTORY=cognito")
     if faults:
         raise ConfigError(faults)
     return Settings(**values)

@@ -1,4 +1,4 @@
-"""One JSON line per call, and the program's own log lines in the same form.
+"""One JSON line per call and per change of a user or key, and the program's own log lines in the same form.
 
 Nothing that is not a declared field of CallRecord can be logged of a call: no header, no body, no key has a field here.
 Free text (warnings, traces) passes a filter that blots out anything shaped like a key.
@@ -10,9 +10,10 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,7 +28,8 @@ _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 class CallRecord(msgspec.Struct):
     """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come.
 
-    The last three are there on Lambda only: Lambda's id of the invocation, API Gateway's of the request, X-Ray's trace.
+    `refused`: why a key was not taken, there only when it was not. The last three are there on Lambda only: Lambda's id
+    of the invocation, API Gateway's of the request, X-Ray's trace.
     """
 
     request_id: str
@@ -48,19 +50,41 @@ class CallRecord(msgspec.Struct):
     total_ms: float = 0
     bytes_out: int = 0
     error: str | None = None
+    refused: str | msgspec.UnsetType = msgspec.UNSET
     aws_request_id: str | msgspec.UnsetType = msgspec.UNSET
     api_request_id: str | msgspec.UnsetType = msgspec.UNSET
     trace_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class AuditRecord(msgspec.Struct):
+    """One change of a user or a key. `before` and `after` are what the API shows of it, which has no secret.
+
+    `by_user_id` and `by_key_id` are null for what the program did itself: a first start, a bootstrap.
+    """
+
+    action: str
+    user_id: str
+    key_id: str | None = None
+    by_user_id: str | None = None
+    by_key_id: str | None = None
+    request_id: str | None = None
+    outcome: Literal["done", "unknown"] = "done"
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    time: str = ""
+    event: Literal["audit"] = "audit"
+
+
 class Telemetry:
     """Writes lines to `path`, or to standard output: inside an event loop all lines of one turn at once.
 
-    Raises ConfigError when `path` cannot be written.
+    `otherwise`: the descriptor of another place than standard output. Raises ConfigError when `path` cannot be written.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._out = _open(path) if path else _STANDARD_OUTPUT
+    def __init__(self, path: Path | None, *, otherwise: int = _STANDARD_OUTPUT) -> None:
+        self._out = _open(path) if path else otherwise
+        self._opened = path is not None
+        self._held = False
         self._encoder = msgspec.json.Encoder()
         self._waiting: list[bytes] = []
         self._second = 0
@@ -71,6 +95,11 @@ class Telemetry:
         record.time = self._now()
         record.path, record.model, record.target = _shown(record.path), _shown(record.model), _shown(record.target)
         self._write(self._encoder.encode(record))
+
+    def audit(self, record: AuditRecord) -> None:
+        """Write the line of one change, with anything shaped like a key blotted out of its texts."""
+        record.time = self._now()
+        self._write(redact(self._encoder.encode(record).decode()).encode())
 
     def capture_logging(self) -> None:
         """Send what the program and its libraries log, from warnings up, to the same place."""
@@ -94,14 +123,24 @@ class Telemetry:
             while rest:
                 rest = rest[os.write(self._out, rest) :]
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep lines back until the block ends."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self.flush()
+
     def close(self) -> None:
         self.flush()
-        if self._out != _STANDARD_OUTPUT:
+        if self._opened:
             os.close(self._out)
 
     def _write(self, line: bytes) -> None:
         self._waiting.append(line + b"\n")
-        if len(self._waiting) == 1:
+        if len(self._waiting) == 1 and not self._held:
             try:
                 asyncio.get_running_loop().call_soon(self.flush)
             except RuntimeError:  # no loop runs: nothing to wait for

@@ -8,7 +8,7 @@ Endpoints are named as for AWS's own SDKs: AWS_ENDPOINT_URL_<SERVICE>, or AWS_EN
 import asyncio
 import itertools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -50,6 +50,7 @@ class _Request(NamedTuple):
     service: str
     region: str
     limit: int
+    once: bool = False
 
 
 class AwsClient:
@@ -61,12 +62,30 @@ class AwsClient:
         self._credentials = CredentialSource(environment)
         self._http = HttpClient(connect_seconds=min(CONNECT_SECONDS, seconds))
 
-    async def call(self, service: Service, region: str, operation: str, asked: Mapping[str, Any], kind: type[T]) -> T:
-        """Call an operation; answers its result as `kind`. Raises AwsError."""
+    async def call(
+        self,
+        service: Service,
+        region: str,
+        operation: str,
+        asked: Mapping[str, Any],
+        kind: type[T],
+        *,
+        within: float | None = None,
+        once: bool = False,
+    ) -> T:
+        """Call an operation; answers its result as `kind`. Raises AwsError.
+
+        `within`: so many seconds and without repetition, for who has rules of their own on what may be sent again.
+        `once`: not even where a kept connection was dead.
+        """
         url = self._endpoint(service.variable) or f"https://{service.name}.{region}.{_domain(region)}"
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"{service.target}.{operation}"}
         body = msgspec.json.encode(asked)
-        said = await self._send(_Request("POST", f"{url}/", headers, body, service.name, region, _MAX_BYTES))
+        request = _Request("POST", f"{url}/", headers, body, service.name, region, _MAX_BYTES, once)
+        if within is None:
+            said = await self._bounded(self._try(request), self._seconds)
+        else:
+            said = await self._bounded(self._once(request), within)
         try:
             return msgspec.json.decode(said or b"{}", type=kind)
         except (ValueError, RecursionError):
@@ -75,11 +94,11 @@ class AwsClient:
     async def get_object(self, bucket: str, key: str, *, region: str, limit: int) -> bytes:
         """An object of S3, from its bucket's own region where that is another one. Raises AwsError."""
         try:
-            return await self._send(self._get(bucket, key, region, limit))
+            return await self._bounded(self._try(self._get(bucket, key, region, limit)), self._seconds)
         except AwsError as error:
             if error.region in (None, region):
                 raise
-            return await self._send(self._get(bucket, key, str(error.region), limit))
+            return await self._bounded(self._try(self._get(bucket, key, str(error.region), limit)), self._seconds)
 
     async def release(self) -> None:
         """Let go of idle connections and of credentials; the next call makes them anew."""
@@ -104,12 +123,12 @@ class AwsClient:
         named = self._environment.get(f"AWS_ENDPOINT_URL_{variable}") or self._environment.get("AWS_ENDPOINT_URL")
         return named.rstrip("/") if named else None
 
-    async def _send(self, request: _Request) -> bytes:
+    async def _bounded(self, sending: Awaitable[bytes], seconds: float) -> bytes:
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._try(request)
+            async with asyncio.timeout(seconds):
+                return await sending
         except TimeoutError:
-            raise AwsError(aws_error.TIMED_OUT, f"there was no answer within {self._seconds:g} seconds") from None
+            raise AwsError(aws_error.TIMED_OUT, f"there was no answer within {seconds:.3g} seconds") from None
 
     async def _try(self, request: _Request) -> bytes:
         for attempt in itertools.count():
@@ -151,7 +170,7 @@ class AwsClient:
         headers = [(name.encode(), value.encode()) for name, value in (*signed.items(), _USER_AGENT)]
         if request.method == "GET":
             return await self._http.get(request.url, headers)
-        return await self._http.post(request.url, headers, request.body)
+        return await self._http.post(request.url, headers, request.body, once=request.once)
 
 
 def _domain(region: str) -> str:

@@ -58,9 +58,19 @@ class AwsError(Exception):
         self.region = region
 
     @property
+    def throttled(self) -> bool:
+        """Whether the service asks to slow down; it has then done nothing."""
+        return self.code in _THROTTLED or self.status == 429
+
+    @property
+    def heard(self) -> bool:
+        """Whether the service refused the request, so that it has surely done nothing."""
+        return 400 <= self.status < 500
+
+    @property
     def retries(self) -> int:
         """How often the request is worth sending again."""
-        if self.code in _THROTTLED or self.status == 429:
+        if self.throttled:
             return 3
         return 1 if self.status >= 500 or self.code == UNREACHABLE else 0
 

@@ -7,6 +7,7 @@ calls run on one thread of their own, so the event loop never waits for the disk
 import asyncio
 import contextlib
 import os
+import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,12 +16,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from stile.core.records import MAX_ATTRIBUTE_BYTES, Entry, Page
-from stile.errors import Conflict, DirectoryUnavailable, EmailTaken, StateError, UnknownUser, ValueTooLarge
-from stile.ports import Change
+from stile.errors import (
+    Conflict,
+    DirectoryUnavailable,
+    EmailTaken,
+    StateError,
+    UnknownUser,
+    Unprocessable,
+    ValueTooLarge,
+)
+from stile.ports import MAX_PAGE, Change
 
 _APPLICATION_ID = 0x5374696C  # "Stil": SQLite's header field for the program that owns a file
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 5
+_USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CLAIMS = "CREATE TABLE IF NOT EXISTS claims (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE users (
@@ -30,6 +41,7 @@ CREATE TABLE attributes (
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL,
     PRIMARY KEY (user_id, name)
 ) STRICT, WITHOUT ROWID;
+{_CLAIMS};
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
@@ -59,9 +71,11 @@ class SQLiteDirectory:
         return await self._run(lambda: self._entry("email", email))
 
     async def list(self, *, limit: int = 50, cursor: str | None = None) -> Page:
-        return await self._run(lambda: self._page(limit, cursor or ""))
+        return await self._run(lambda: self._page(min(limit, MAX_PAGE), cursor or ""))
 
-    async def create(self, email: str) -> Entry:
+    async def create(self, email: str, *, mailbox: bool = True, invite: bool = False) -> Entry:  # noqa: ARG002
+        if invite:
+            raise Unprocessable("The embedded directory sends no mail; leave 'invite' out.", param="invite")
         user_id = str(uuid.uuid4())
         await self._run(lambda: self._insert(user_id, email))
         return Entry(user_id=user_id, email=email, enabled=True, attributes={})
@@ -78,8 +92,18 @@ class SQLiteDirectory:
     async def delete(self, user_id: str) -> None:
         await self._run(lambda: self._one("DELETE FROM users WHERE id = ?", user_id))
 
+    async def claim(self, name: str) -> None:
+        await self._run(lambda: self._claim(name))
+
+    async def claimed(self, name: str) -> bool:
+        found = "SELECT 1 FROM claims WHERE name = ?"
+        return await self._run(lambda: self._connection.execute(found, (name,)).fetchone()) is not None
+
     async def check(self) -> None:
         await self._run(lambda: self._connection.execute("SELECT 1 FROM users LIMIT 1").fetchone())
+
+    async def release(self) -> None:
+        """There is nothing that goes stale."""
 
     async def close(self) -> None:
         await self._run(self._connection.close)
@@ -106,6 +130,8 @@ class SQLiteDirectory:
         return Entry(user_id=user_id, email=email, enabled=bool(enabled), attributes=dict(attributes.fetchall()))
 
     def _page(self, limit: int, after: str) -> Page:
+        if after and _USER_ID.fullmatch(after) is None:
+            raise Unprocessable("This cursor is none that a list of users gave.", param="cursor")
         rows = self._connection.execute(
             "SELECT id, email, enabled FROM users WHERE id > ? ORDER BY id LIMIT ?", (after, limit + 1)
         ).fetchall()
@@ -116,18 +142,24 @@ class SQLiteDirectory:
         try:
             self._one("INSERT INTO users (id, email) VALUES (?, ?)", user_id, email)
         except sqlite3.IntegrityError:
-            raise EmailTaken(f"{email} belongs to another user") from None
+            raise EmailTaken(f"{email} belongs to another user.", param="email") from None
+
+    def _claim(self, name: str) -> None:
+        try:
+            self._connection.execute("INSERT INTO claims VALUES (?)", (name,))
+        except sqlite3.IntegrityError:
+            raise Conflict(f"{name} is taken") from None
 
     def _one(self, statement: str, *values: object) -> None:
         if self._connection.execute(statement, values).rowcount != 1:
-            raise UnknownUser("No user has this id")
+            raise UnknownUser
 
     def _apply(self, user_id: str, changes: Mapping[str, Change]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             entry = self._entry("id", user_id)
             if entry is None:
-                raise UnknownUser("No user has this id")
+                raise UnknownUser
             for name, change in changes.items():
                 if entry.attributes.get(name) != change.before:
                     raise Conflict(f"{name} was changed by somebody else")
@@ -183,5 +215,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise StateError(f"{path}: made by another version of Stile (schema {version}, this one has {_SCHEMA_VERSION})")
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise StateError(f"{path}: the database is damaged; it was left as it is. Restore it from a copy")
+    connection.execute(_CLAIMS)  # databases of the first version have none
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")

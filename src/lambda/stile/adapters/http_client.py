@@ -57,15 +57,16 @@ class HttpClient:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def post(self, url: str, headers: Sequence[Header], body: bytes) -> HttpAnswer:
+    async def post(self, url: str, headers: Sequence[Header], body: bytes, *, once: bool = False) -> HttpAnswer:
         """Send, and wait for the answer's head. The client adds `host` and `content-length`, and nothing else.
 
         Raises ConnectError, BrokenError, TimeoutError when there is no connection in time, and ValueError for a URL or
-        headers that cannot be sent. A call over a kept connection that was dead already goes over a new one, once.
+        headers that cannot be sent. A call over a kept connection that was dead already goes over a new one; not when
+        it may be sent `once` only, for the other side could have read it after all.
         """
         origin, target = _target(url)
         head = b"POST %b%bcontent-length: %d\r\n\r\n" % (target, _lines(headers), len(body))
-        return await self._ask(origin, head, body)
+        return await self._ask(origin, head, body, once=once)
 
     async def get(self, url: str, headers: Sequence[Header]) -> HttpAnswer:
         """The same for a request without a body."""
@@ -94,11 +95,15 @@ class HttpClient:
         if connections:
             await asyncio.wait([connection.closed for connection in connections])
 
-    async def _ask(self, origin: _Origin, head: bytes, body: bytes) -> HttpAnswer:
+    async def _ask(self, origin: _Origin, head: bytes, body: bytes, *, once: bool = False) -> HttpAnswer:
         now = self._loop.time()
         kept = self._take(origin, now)
-        if kept is not None and (answer := await kept.ask(head, body, now)) is not None:
-            return answer
+        if kept is not None:
+            answer = await kept.ask(head, body, now)
+            if answer is not None:
+                return answer
+            if once:
+                raise BrokenError("The connection was closed before there was an answer.")
         connection = await self._connect(origin)
         answer = await connection.ask(head, body, self._loop.time())
         assert answer is not None, "only a kept connection gives None"  # noqa: S101

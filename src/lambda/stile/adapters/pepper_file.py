@@ -5,6 +5,7 @@ import os
 import secrets
 from pathlib import Path
 
+from stile.core import keys
 from stile.core.keys import Pepper
 from stile.errors import StateError
 
@@ -14,16 +15,17 @@ _BYTES = 32
 def load(path: Path) -> Pepper:
     """The pepper in `path`; raises StateError when it is missing or cannot be read."""
     try:
-        versions = {int(version): bytes.fromhex(secret) for version, secret in json.loads(path.read_text()).items()}
+        return keys.read_pepper(path.read_text())
     except FileNotFoundError:
         raise StateError(
             f"{path}: the pepper is missing, and without it no key works; restore it from a copy"
         ) from None
-    except (OSError, ValueError, AttributeError, TypeError) as fault:
-        raise StateError(f"{path}: the pepper cannot be read ({type(fault).__name__}); it was left as it is") from None
-    if not versions or not all(0 < version < 256 and len(secret) >= _BYTES for version, secret in versions.items()):
-        raise StateError(f"{path}: the pepper is incomplete; it was left as it is. Restore it from a copy")
-    return Pepper(versions)
+    except OSError as fault:
+        raise StateError(f"{path}: the pepper cannot be read ({fault.strerror}); it was left as it is") from None
+    except ValueError as fault:
+        raise StateError(
+            f"{path}: the pepper cannot be used ({fault}); it was left as it is. Restore it from a copy"
+        ) from None
 
 
 def make(path: Path) -> None:

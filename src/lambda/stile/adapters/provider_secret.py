@@ -7,32 +7,24 @@ from typing import Any
 
 import msgspec
 
-from stile.adapters.aws_client import AwsClient, Service
+from stile.adapters import secrets_manager
+from stile.adapters.aws_client import AwsClient
 from stile.adapters.aws_error import AwsError
 from stile.errors import ConfigError
 from stile.settings import SecretArn
 
-_SERVICE = Service("secretsmanager", "SECRETS_MANAGER", "secretsmanager")
-_ADVICE = {
-    "AccessDeniedException": "allow secretsmanager:GetSecretValue on it, and kms:Decrypt where its key is your own",
-    "ResourceNotFoundException": "there is no such secret, or it has no value yet",
-}
 _SHAPE = 'must be a JSON object of names and texts, as in {"OPENAI_API_KEY": "…"}'
-
-
-class _Value(msgspec.Struct):
-    text: str | None = msgspec.field(name="SecretString", default=None)
 
 
 async def fetch(client: AwsClient, secret: SecretArn) -> dict[str, str]:
     """The secret's fields; an empty one counts as not there. Raises ConfigError, with what to do."""
     where = f"STILE_PROVIDER_SECRET_ARN: {secret}"
     try:
-        value = await client.call(_SERVICE, secret.region, "GetSecretValue", {"SecretId": secret.arn}, _Value)
+        text = await secrets_manager.fetch(client, secret.arn, secret.region)
     except AwsError as error:
-        raise ConfigError([f"{where} cannot be read ({error.told(_ADVICE)})"]) from error
+        raise ConfigError([f"{where} cannot be read ({error.told(secrets_manager.ADVICE)})"]) from error
     try:
-        fields = msgspec.json.decode(value.text or "")
+        fields = msgspec.json.decode(text)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):

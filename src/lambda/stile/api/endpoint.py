@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,12 +15,14 @@ from stile.api.request import JSON, ClientGone, Message, Receive, Reply, Request
 from stile.api.watch import Watch, Watched
 from stile.authentication import Authenticator
 from stile.core import envelope, sse
-from stile.core.records import Scope
-from stile.errors import Forbidden, MethodNotAllowed, PublicError, UpstreamTimeout
+from stile.core.records import Caller, Scope
+from stile.errors import Forbidden, InvalidKey, MethodNotAllowed, PublicError, UpstreamTimeout
 from stile.telemetry import CallRecord, Telemetry, redact
 
 # What a scope's extensions tell of a Lambda invocation (see hosts/lambda_event).
 HOSTED = "aws.lambda"
+ANY = "ANY"  # stands for all methods that have no handler of their own
+_WITH_BODY = frozenset({"POST", "PATCH"})
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection before the answer
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -41,15 +43,30 @@ class Frame:
 
 
 class Endpoint:
-    """One path as an ASGI app. `needs`: the scope that a key must have; None: no key is asked for."""
+    """One path as an ASGI app, with a handler for each method.
+
+    `needs`: the scope that a key must have, "any" for a key whatever its scopes; None: no key is asked for. `fresh`:
+    the key is looked up anew. `max_body_bytes`: where it is another than everywhere.
+    """
 
     def __init__(
-        self, frame: Frame, handler: Handler, *methods: str, needs: Scope | None = None, logged: bool = True
+        self,
+        frame: Frame,
+        *,
+        needs: Scope | Literal["any"] | None = None,
+        fresh: bool = False,
+        max_body_bytes: int | None = None,
+        logged: bool = True,
+        **handlers: Handler,
     ) -> None:
         self._frame = frame
-        self._handler = handler
-        self._methods = (*methods, "HEAD") if "GET" in methods else methods
+        self._handlers = handlers
+        if "GET" in handlers:
+            self._handlers["HEAD"] = handlers["GET"]
         self._needs = needs
+        self._fresh = fresh
+        keyless = 0 if needs is None else frame.max_body_bytes  # nobody without a key makes the gateway hold a body
+        self._max_body_bytes = keyless if max_body_bytes is None else max_body_bytes
         self._logged = logged
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -73,20 +90,20 @@ class Endpoint:
 
     async def _serve(self, request: Request, send: Send) -> None:
         method = request.scope["method"]
-        if self._methods and method not in self._methods:
+        handler = self._handlers.get(method) or self._handlers.get(ANY)
+        if handler is None:
             raise MethodNotAllowed(
-                f"Not allowed to {method} on {request.scope['path']}.", headers=[("allow", ", ".join(self._methods))]
+                f"Not allowed to {method} on {request.scope['path']}.", headers=[("allow", ", ".join(self._handlers))]
             )
         if self._needs is not None:
-            request.caller = caller = await self._frame.authenticator.authenticate(request.key())
-            request.record.user_id, request.record.key_id = caller.user_id, caller.key_id
-            if self._needs not in caller.scopes:
+            caller = await self._who(request)
+            if self._needs not in caller.scopes and self._needs != "any":
                 raise Forbidden(f"This API key does not have the scope '{self._needs}'.", code="missing_scope")
-        if method == "POST" and self._needs is not None:  # nobody without a key makes the gateway hold a body
-            request.body = await request.read(self._frame.max_body_bytes)
+        if method in _WITH_BODY and self._max_body_bytes:
+            request.body = await request.read(self._max_body_bytes)
         watched = self._frame.watch.begin(request.receive, request.deadline)
         try:
-            reply = await self._handler(request)
+            reply = await handler(request)
             if isinstance(reply.body, bytes):
                 await _deliver_whole(reply, reply.body, request, send)
             else:
@@ -97,6 +114,16 @@ class Endpoint:
                 raise
         finally:
             watched.stop()
+
+    async def _who(self, request: Request) -> Caller:
+        try:
+            caller = await self._frame.authenticator.authenticate(request.key(), fresh=self._fresh)
+        except InvalidKey as refused:
+            request.record.refused = refused.reason
+            raise
+        request.caller = caller
+        request.record.user_id, request.record.key_id = caller.user_id, caller.key_id
+        return caller
 
     async def _was_meant(self, request: Request, watched: Watched, send: Send) -> bool:
         """Finish a call that was cancelled. Answers whether it was this call that was meant, and not the gateway."""

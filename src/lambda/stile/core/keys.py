@@ -23,6 +23,7 @@ PREFIX = "sk-stile-"
 SLOTS = 20
 SECRET_BYTES = 32
 NONCE_BYTES = 6
+PEPPER_CHARS = 32
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_CHARS = 48
@@ -73,8 +74,14 @@ def read_id(text: str) -> KeyId | None:
     """Take a key's id apart, or answer None when it does not have the form of one."""
     if _ID.fullmatch(text) is None or not 1 <= int(text[34:36], 16) <= SLOTS:
         return None
-    user_id = str(uuid.UUID(text[2:34]))
-    return KeyId(text=text, version=int(text[:2], 16), user_id=user_id, slot=int(text[34:36], 16), nonce=text[36:])
+    return KeyId(
+        text=text, version=int(text[:2], 16), user_id=user_of(text), slot=int(text[34:36], 16), nonce=text[36:]
+    )
+
+
+def user_of(key_id: str) -> str:
+    """The user that a key's id names."""
+    return str(uuid.UUID(key_id[2:34]))
 
 
 def make_id(version: int, user_id: str, slot: int, nonce: bytes) -> KeyId:
@@ -104,6 +111,29 @@ class _Subkeys(msgspec.Struct, frozen=True):
     tag: _Hmac
     hash: _Hmac
     seal: _Hmac
+
+
+def read_pepper(text: str) -> "Pepper":
+    """A pepper as it is kept: a JSON object of versions, or one text, which is version 1. Raises ValueError.
+
+    A secret of 64 hex digits stands for 32 bytes; any other text of at least 32 characters for itself.
+    """
+    try:
+        said = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        said = {"1": text}
+    if not isinstance(said, dict):
+        said = {"1": text}
+    versions = {int(version): _secret(secret) for version, secret in said.items()}
+    if not versions or not all(0 < version < 256 for version in versions):
+        raise ValueError("its versions must be from 1 to 255")
+    return Pepper(versions)
+
+
+def _secret(text: object) -> bytes:
+    if not isinstance(text, str) or len(text) < PEPPER_CHARS:
+        raise ValueError(f"each version must be a text of at least {PEPPER_CHARS} characters")
+    return bytes.fromhex(text) if re.fullmatch(r"[0-9a-f]{64}", text) else text.encode()
 
 
 class Pepper:

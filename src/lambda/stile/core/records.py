@@ -41,6 +41,14 @@ class Page(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
+class Standing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a user is. Without one a user has no right at all. `machine`: a service, and nobody reads its mail."""
+
+    role: Role
+    created: int | None = None
+    machine: bool = False
+
+
 class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True, rename={"digest": "h", "until": "u"}):
     """One secret of a key: its HMAC in hex and, for one that was rotated away, when it ends."""
 
@@ -48,8 +56,19 @@ class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True, rename={"diges
     until: int | None = None
 
 
+class Rotation(msgspec.Struct, frozen=True, omit_defaults=True, rename={"attempt": "a", "at": "t"}):
+    """The last rotation that can be repeated: a hash of its Idempotency-Key in hex, and when it was."""
+
+    attempt: str
+    at: int
+
+
 class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One API key. `models` are names or patterns that end in `*`; None allows what the user's policy allows."""
+    """One API key. `models` are names or patterns that end in `*`; None allows what the user's policy allows.
+
+    `hashes`: the newest secret first, then the one that was rotated away. `held`: suspended by an admin, who alone
+    resumes it. `stamps`: of the last changes, the newest first: who finds the own one there was not overwritten.
+    """
 
     id: str
     hashes: tuple[SecretHash, ...]
@@ -61,6 +80,9 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     models: tuple[str, ...] | None = None
     limits: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    rotation: Rotation | None = None
+    held: bool = False
+    stamps: tuple[str, ...] = ()
 
     def accepted_until(self, digest: str, now: float) -> float | None:
         """When the living secret with this digest ends (perhaps never: inf), or None when there is no such secret.
@@ -91,6 +113,7 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: frozenset[Scope]
     key_models: tuple[str, ...] | None = None
     user_models: tuple[str, ...] | None = None
+    key_expires: int | None = None
 
     def may_use(self, model: str) -> bool:
         """Whether both the key and its user's policy allow the model."""

@@ -1,0 +1,341 @@
+"""The OpenAPI document of the REST API (OpenAPI 3.1.0), made of the types by which requests are validated.
+
+`links` tell which answer leads to which further call: the life of a key.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from stile import __version__
+from stile.api import shapes
+from stile.ports import MAX_PAGE
+from stile.shown import ShownKey, ShownUser
+
+_ABOUT = """Users and their API keys. Send a key as `Authorization: Bearer sk-stile-…`.
+
+An admin's key with the scope `admin` manages everybody. Any other key with the scope `keys` manages the keys of its own
+user, within its own rights. The text of a key stands in the answers to bootstrap, create and rotate, and nowhere else.
+A change holds at once where it was made, and within the cache time everywhere."""
+
+_KEY = {"expires_in": "90d", "name": "laptop", "scopes": ["inference"], "models": ["gpt-4o", "anthropic/*"]}
+_USER_ID = {"name": "id", "in": "path", "required": True, "description": "A user's id", "schema": {"type": "string"}}
+_KEY_ID = {"name": "id", "in": "path", "required": True, "description": "A key's id", "schema": {"type": "string"}}
+_PAGING = (
+    {
+        "name": "limit",
+        "in": "query",
+        "description": "How many users at most",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 50},
+    },
+    {"name": "cursor", "in": "query", "description": "`next_cursor` of the list before", "schema": {"type": "string"}},
+    {"name": "email", "in": "query", "description": "Only the user with this address", "schema": {"type": "string"}},
+)
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "With the same one a rotation is repeated within a day: the secret that nobody saw is replaced, and"
+    " the old one ends when it was going to",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+_ERRORS = {
+    400: "The body is not JSON",
+    401: "The key is missing, malformed, unknown, expired or revoked",
+    403: "Not allowed",
+    404: "There is no such user or key",
+    409: "What there is does not allow it: a taken address, a revoked key, 20 keys already, a used token",
+    413: "The body, or what would be kept of it, is too large",
+    422: "An unknown field, a wrong type or value",
+    503: "The directory cannot be used now; `retry-after` says when to come back",
+}
+
+
+class _Operation(NamedTuple):
+    """One method of one path. `errors`: the statuses besides 401 and 503."""
+
+    path: str
+    method: str
+    name: str
+    summary: str
+    tag: str
+    who: str | None
+    answer: type[msgspec.Struct]
+    status: int = 200
+    body: type[msgspec.Struct] | None = None
+    example: Mapping[str, Any] | None = None
+    parameters: Sequence[Mapping[str, Any]] = ()
+    errors: Sequence[int] = ()
+    body_required: bool = True
+    links: Sequence[tuple[str, str]] = ()  # operation, and the pointer to the id that it takes
+
+
+_OF_A_USER = tuple(
+    (name, "/id") for name in ("showUser", "updateUser", "createKeyOfUser", "listKeysOfUser", "deleteUser")
+)
+_OF_A_KEY = tuple(
+    (name, "/id") for name in ("showKey", "updateKey", "suspendKey", "resumeKey", "rotateKey", "revokeKey", "deleteKey")
+)
+_ADMINS, _OWNERS = "admins", "admins; members for themselves"
+_OPERATIONS = (
+    _Operation(
+        "/api/bootstrap",
+        "post",
+        "bootstrap",
+        "Make the first admin, by a one-time token",
+        "Users",
+        None,
+        shapes.FirstKey,
+        201,
+        shapes.BootstrapRequest,
+        {"token": "0123456789abcdef" * 4, "email": "you@example.com"},
+        errors=(400, 403, 409, 413, 422),
+    ),
+    _Operation("/api/me", "get", "me", "Who am I?", "Users", "everybody", shapes.Me),
+    _Operation(
+        "/api/users",
+        "post",
+        "createUser",
+        "Make a user",
+        "Users",
+        _ADMINS,
+        ShownUser,
+        201,
+        shapes.NewUser,
+        {"email": "ann@example.com", "role": "member", "policy": {"models": ["gpt-4o"]}},
+        errors=(400, 403, 409, 413, 422),
+        links=_OF_A_USER,
+    ),
+    _Operation(
+        "/api/users",
+        "get",
+        "listUsers",
+        "List users",
+        "Users",
+        _ADMINS,
+        shapes.UserList,
+        parameters=_PAGING,
+        errors=(403, 422),
+    ),
+    _Operation(
+        "/api/users/{id}",
+        "get",
+        "showUser",
+        "Show a user",
+        "Users",
+        _ADMINS,
+        ShownUser,
+        parameters=(_USER_ID,),
+        errors=(403, 404),
+    ),
+    _Operation(
+        "/api/users/{id}",
+        "patch",
+        "updateUser",
+        "Change a user's role or policy, or keep all keys out",
+        "Users",
+        _ADMINS,
+        ShownUser,
+        200,
+        shapes.UserChange,
+        {"enabled": False},
+        (_USER_ID,),
+        (400, 403, 404, 409, 413, 422),
+    ),
+    _Operation(
+        "/api/users/{id}",
+        "delete",
+        "deleteUser",
+        "Forget a user and every key",
+        "Users",
+        _ADMINS,
+        shapes.Deleted,
+        parameters=(_USER_ID,),
+        errors=(403, 404),
+    ),
+    _Operation(
+        "/api/users/{id}/keys",
+        "post",
+        "createKeyOfUser",
+        "Make a key for a user",
+        "Keys",
+        _OWNERS,
+        shapes.KeyWithSecret,
+        201,
+        shapes.NewKey,
+        _KEY,
+        (_USER_ID,),
+        (400, 403, 404, 409, 413, 422),
+        links=_OF_A_KEY,
+    ),
+    _Operation(
+        "/api/users/{id}/keys",
+        "get",
+        "listKeysOfUser",
+        "List a user's keys",
+        "Keys",
+        _OWNERS,
+        shapes.KeyList,
+        parameters=(_USER_ID,),
+        errors=(403, 404),
+    ),
+    _Operation(
+        "/api/keys",
+        "post",
+        "createKey",
+        "Make a key for oneself",
+        "Keys",
+        "everybody with the scope `keys`",
+        shapes.KeyWithSecret,
+        201,
+        shapes.NewKey,
+        _KEY,
+        errors=(400, 403, 409, 413, 422),
+        links=_OF_A_KEY,
+    ),
+    _Operation(
+        "/api/keys",
+        "get",
+        "listKeys",
+        "List one's own keys",
+        "Keys",
+        "everybody with the scope `keys`",
+        shapes.KeyList,
+        errors=(403,),
+    ),
+    _Operation(
+        "/api/keys/{id}",
+        "get",
+        "showKey",
+        "Show a key",
+        "Keys",
+        _OWNERS,
+        ShownKey,
+        parameters=(_KEY_ID,),
+        errors=(403, 404),
+    ),
+    _Operation(
+        "/api/keys/{id}",
+        "patch",
+        "updateKey",
+        "Change what a key is called and may do",
+        "Keys",
+        _OWNERS,
+        shapes.ChangedKey,
+        200,
+        shapes.KeyChange,
+        {"name": "desktop", "expires_at": None},
+        (_KEY_ID,),
+        (400, 403, 404, 409, 413, 422),
+    ),
+    _Operation(
+        "/api/keys/{id}",
+        "delete",
+        "deleteKey",
+        "Forget a key; its slot is free again",
+        "Keys",
+        _OWNERS,
+        shapes.Deleted,
+        parameters=(_KEY_ID,),
+        errors=(403, 404),
+    ),
+    _Operation(
+        "/api/keys/{id}/rotate",
+        "post",
+        "rotateKey",
+        "A new secret; the old one lives on for a while",
+        "Keys",
+        _OWNERS,
+        shapes.KeyWithSecret,
+        200,
+        shapes.Rotation,
+        {"grace_period": "1h"},
+        (_KEY_ID, _IDEMPOTENCY),
+        (400, 403, 404, 409, 413, 422),
+        body_required=False,
+    ),
+    *(
+        _Operation(
+            f"/api/keys/{{id}}/{verb}",
+            "post",
+            f"{verb}Key",
+            summary,
+            "Keys",
+            _OWNERS,
+            shapes.ChangedKey,
+            parameters=(_KEY_ID,),
+            errors=(403, 404, 409, 413),
+        )
+        for verb, summary in (
+            ("revoke", "End a key and all its secrets, for good"),
+            ("suspend", "Keep a key out for a while"),
+            ("resume", "Let a suspended key in again"),
+        )
+    ),
+)
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    kinds: list[type[msgspec.Struct]] = [shapes.Error]
+    for operation in _OPERATIONS:
+        kinds += [kind for kind in (operation.answer, operation.body) if kind is not None and kind not in kinds]
+    _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in _OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Stile", "version": __version__, "description": _ABOUT},
+        "servers": [{"url": "."}],
+        "tags": [{"name": "Users"}, {"name": "Keys"}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "sk-stile-…"}},
+        },
+    }
+
+
+def _described(operation: _Operation) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "description": f"For {operation.who}." if operation.who else "Without a key: the token is what counts.",
+        "tags": [operation.tag],
+        "responses": _responses(operation),
+    }
+    if operation.who is None:
+        told["security"] = []
+    if operation.parameters:
+        told["parameters"] = list(operation.parameters)
+    if operation.body is not None:
+        content = {"schema": _ref(operation.body), "example": operation.example}
+        told["requestBody"] = {"required": operation.body_required, "content": {"application/json": content}}
+    return told
+
+
+def _responses(operation: _Operation) -> dict[str, Any]:
+    good: dict[str, Any] = {
+        "description": "Done",
+        "content": {"application/json": {"schema": _ref(operation.answer)}},
+    }
+    if operation.links:
+        good["links"] = {
+            name: {"operationId": name, "parameters": {"id": f"$response.body#{pointer}"}}
+            for name, pointer in operation.links
+        }
+    always = (503,) if operation.who is None else (401, 503)
+    return {
+        str(operation.status): good,
+        **{str(status): _error(status) for status in sorted((*operation.errors, *always))},
+    }
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {"description": _ERRORS[status], "content": {"application/json": {"schema": _ref(shapes.Error)}}}
+
+
+def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -1,0 +1,169 @@
+"""What the management of users and keys takes and answers, as types: requests are validated by them, and the OpenAPI
+document is made of them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from stile.core.records import Role, Scope
+from stile.shown import ShownKey, ShownUser
+
+MAX_NAME_BYTES = 128
+MAX_EMAIL_BYTES = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+
+_MODEL = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Models = Annotated[
+    list[_MODEL],
+    Meta(
+        min_length=1, max_length=64, description="Names, or patterns that end in `*`. null: all that the user may use"
+    ),
+]
+Scopes = Annotated[list[Scope], Meta(min_length=1, max_length=4)]
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_NAME_BYTES,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description=f"At most {MAX_NAME_BYTES} bytes of UTF-8",
+    ),
+]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=MAX_EMAIL_BYTES,
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](-?[A-Za-z0-9])*(\.[A-Za-z0-9](-?[A-Za-z0-9])*)+$",
+        description="An address, in which case does not count",
+    ),
+]
+Duration = Annotated[
+    str,
+    Meta(pattern=r"^[0-9]{1,9}(s|m|h|d|w)$", description="Seconds, minutes, hours, days or weeks, as in `90d`"),
+]
+Seconds = Annotated[int, Meta(ge=0, le=10**9)]
+Moment = Annotated[datetime, Meta(tz=True)]
+Epoch = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # the end of the year 9999
+Metadata = Annotated[dict[str, Any], Meta(max_length=64, description="Whatever you want to keep with the key")]
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request's body."""
+
+
+class PolicyFields(_Asked, frozen=True, kw_only=True):
+    """What the whole user may do, whichever key is used."""
+
+    models: Models | None = None
+
+
+class NewUser(_Asked, frozen=True, kw_only=True):
+    """A user to be made. `machine`: a service, whose address nobody reads. `invite`: mail them a first password."""
+
+    email: Email
+    role: Role = "member"
+    policy: PolicyFields | None = None
+    machine: bool = False
+    invite: bool = False
+
+
+class UserChange(_Asked, frozen=True, kw_only=True):
+    """What shall be otherwise of a user. What is not there stays; a policy of null is taken away."""
+
+    role: Role | UnsetType = UNSET
+    policy: PolicyFields | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class KeyChange(_Asked, frozen=True, kw_only=True):
+    """What shall be otherwise of a key. What is not there stays. An expiry of null: it never ends."""
+
+    name: Name | UnsetType = UNSET
+    expires_in: Duration | Seconds | UnsetType = UNSET
+    expires_at: Epoch | Moment | UnsetType | None = UNSET
+    scopes: Scopes | UnsetType = UNSET
+    models: Models | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType = UNSET
+
+
+class NewKey(KeyChange, frozen=True, kw_only=True):
+    """A key to be made. Without scopes: `inference`, `mcp` and `keys`, as far as the caller's own key has them."""
+
+    name: Name
+
+
+class Rotation(_Asked, frozen=True, kw_only=True):
+    """How long the secret lives on that is replaced: up to 30 days."""
+
+    grace_period: Duration | Seconds = "24h"
+
+
+class BootstrapRequest(_Asked, frozen=True, kw_only=True):
+    """The one-time token, at least 64 hex characters, and whom it makes the first admin."""
+
+    token: Annotated[str, Meta(min_length=64, max_length=512, pattern=r"^[0-9a-fA-F]+$")]
+    email: Email
+
+
+class KeyWithSecret(ShownKey, frozen=True, kw_only=True):
+    """An API key with its secret in `key`, which is shown this once and is nowhere else."""
+
+    key: str
+
+
+class FirstKey(KeyWithSecret, frozen=True, kw_only=True):
+    """The first admin, and a key of all scopes."""
+
+    user: ShownUser
+
+
+class ChangedKey(ShownKey, frozen=True, kw_only=True):
+    """`effective_by`: when the change holds everywhere. Where it was made, it holds at once."""
+
+    effective_by: int
+
+
+class UserList(msgspec.Struct, frozen=True):
+    """Some users. `next_cursor` leads to the next ones; null: there are no more."""
+
+    data: list[ShownUser]
+    next_cursor: str | None
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    """All keys of a user: there are never more than 20."""
+
+    data: list[ShownKey]
+    next_cursor: None = None
+
+
+class Me(msgspec.Struct, frozen=True):
+    """Who is calling, with which key."""
+
+    user: ShownUser
+    role: Role
+    scopes: list[Scope]
+    key: ShownKey
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """What is no longer there."""
+
+    id: str
+    deleted: Literal[True] = True
+
+
+class ErrorFields(msgspec.Struct, frozen=True):
+    """What went wrong. `code` is for programs, `message` for people, `param` names the field."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(msgspec.Struct, frozen=True):
+    """OpenAI's envelope of errors."""
+
+    error: ErrorFields

@@ -1,0 +1,88 @@
+"""Who may change users and keys, and how far. Nobody hands on more than they have.
+
+An admin (by role, with a key of the scope `admin`) manages everybody. A member's key of the scope `keys` manages the
+keys of its own user, within its own rights: what it makes, changes, rotates or resumes has no scope, no model and no
+time that it does not have itself. Otherwise a key that was confined could make itself another that is not.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stile.core.records import MEMBER_SCOPES, Caller, KeyRecord, Role, Scope
+from stile.errors import Forbidden
+
+
+class Author(msgspec.Struct, frozen=True):
+    """Who makes a change, in which request. No caller: the program itself, on the machine or at the bootstrap."""
+
+    caller: Caller | None = None
+    request_id: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        return self.caller is None or self.caller.is_admin
+
+    def require_admin(self) -> None:
+        """Raises Forbidden."""
+        if not self.is_admin:
+            raise Forbidden("Only an admin may do this, with a key that has the scope 'admin'.", code="admin_required")
+
+    def require(self, user_id: str) -> None:
+        """Raises Forbidden when the author may not manage the keys of this user."""
+        if self.caller is None or self.caller.is_admin:
+            return
+        if self.caller.user_id != user_id:
+            raise Forbidden("Only an admin may see or change what belongs to another user.", code="admin_required")
+        if "keys" not in self.caller.scopes:
+            raise Forbidden("This API key does not have the scope 'keys'.", code="missing_scope")
+
+    def default_scopes(self) -> tuple[Scope, ...]:
+        """The scopes of a new key when none are named."""
+        if self.caller is None or self.caller.is_admin:
+            return MEMBER_SCOPES
+        return tuple(scope for scope in MEMBER_SCOPES if scope in self.caller.scopes)
+
+    def default_models(self) -> tuple[str, ...] | None:
+        """The models of a new key when none are named: the author's own."""
+        return None if self.caller is None or self.caller.is_admin else self.caller.key_models
+
+    def default_expires(self) -> int | None:
+        """The end of a new key when none is named: the author's own."""
+        return None if self.caller is None or self.caller.is_admin else self.caller.key_expires
+
+    def check(self, record: KeyRecord, role: Role) -> None:
+        """Raises Forbidden when the author may not hand out `record` to a user with this role."""
+        if "admin" in record.scopes and role != "admin":
+            raise Forbidden(
+                "The scope 'admin' is for the keys of admins only.", code="scope_not_allowed", param="scopes"
+            )
+        if self.caller is None or self.caller.is_admin:
+            return
+        beyond = [scope for scope in record.scopes if scope not in self.caller.scopes]
+        if beyond:
+            raise Forbidden(
+                f"This API key does not have the scope '{beyond[0]}' itself.", code="scope_not_allowed", param="scopes"
+            )
+        _check_models(("*",) if record.models is None else record.models, self.caller.key_models)
+        _check_models(record.models or (), self.caller.user_models)  # it holds for a key without models of its own, too
+        ends = self.caller.key_expires
+        if ends is not None and (record.expires is None or record.expires > ends):
+            raise Forbidden(
+                "This API key ends earlier than the one it would make or change.",
+                code="expiry_not_allowed",
+                param="expires_at",
+            )
+
+
+def _check_models(wanted: Sequence[str], own: Sequence[str] | None) -> None:
+    for model in wanted if own is not None else ():
+        if not any(_covers(pattern, model) for pattern in own or ()):
+            raise Forbidden(
+                f"This API key may not use the model '{model}' itself.", code="model_not_allowed", param="models"
+            )
+
+
+def _covers(pattern: str, model: str) -> bool:
+    """Whether all that `model` stands for, a name or a pattern itself, is in what `pattern` stands for."""
+    return pattern == model or (pattern.endswith("*") and model.startswith(pattern[:-1]))
