@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 
-from tests.mocks import anthropic, openai, provider, runtime_api
+from tests.mocks import anthropic, aws, openai, provider, runtime_api
 from tests.mocks.runtime_api import RuntimeApi
 from tests.mocks.runtime_invocation import Invocation
 
@@ -42,6 +42,7 @@ def measure(place: Place, provider_port: int, rounds: int) -> Figures:
         lambda: ready(place),
         lambda: first_call(place, "relayed"),
         lambda: first_call(place, "translated"),
+        lambda: in_cognito(place),
         lambda: restored(place, "relayed"),
         lambda: restored(place, "translated"),
         lambda: litellm(place, provider_port),
@@ -77,7 +78,7 @@ def ready(place: Place) -> dict[str, float]:
 def first_call(place: Place, model: str) -> dict[str, float]:
     """A start for this call: it is there before the process is, as on Lambda."""
     with runtime_api.running() as api:
-        invocation = api.invoke(place.call(model))
+        invocation = api.invoke(place.embedded.call(model))
         with functions.gateway(place, api) as function:
             _first_byte(invocation)
             seconds = function.seconds()
@@ -85,11 +86,22 @@ def first_call(place: Place, model: str) -> dict[str, float]:
             return {model: seconds, f"{model} MB": function.peak_mb()}
 
 
+def in_cognito(place: Place) -> dict[str, float]:
+    """The same for a relayed call whose key is in Cognito and whose pepper is in Secrets Manager."""
+    with runtime_api.running() as api:
+        invocation = api.invoke(place.in_cognito.call("relayed"))
+        with functions.gateway(place, api, place.in_cognito) as function:
+            _first_byte(invocation)
+            seconds = function.seconds()
+            api.waiting()
+            return {"in cognito": seconds}
+
+
 def restored(place: Place, model: str) -> dict[str, float]:
     """From the moment in which a restored process goes on; what the platform needs to get there is not in it."""
     with runtime_api.running(snap_start=True) as api, functions.gateway(place, api):
         api.restoring()
-        invocation = api.invoke(place.call(model))
+        invocation = api.invoke(place.embedded.call(model))
         started = time.perf_counter()
         api.restore()
         _first_byte(invocation)
@@ -123,8 +135,8 @@ def warm(place: Place, provider_port: int) -> dict[str, float]:
         kinds: dict[str, Callable[[], None]] = {
             "warm empty": _invoker(empty_api, HEALTH),
             "warm health": _invoker(api, HEALTH),
-            "warm echo": _invoker(api, place.call("echo", stream=False)),
-            "warm relayed": _invoker(api, place.call("relayed", stream=False)),
+            "warm echo": _invoker(api, place.embedded.call("echo", stream=False)),
+            "warm relayed": _invoker(api, place.embedded.call("relayed", stream=False)),
             "provider": lambda: _ask(connection),
         }
         times: Figures = {name: [] for name in kinds}
@@ -186,8 +198,9 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="stile-bench-cold-") as folder,
             openai.running() as upstream,
             provider.on_a_thread(anthropic.chat) as claude,
+            aws.running(pathlib.Path(folder)) as cloud,
         ):
-            place = functions.make_place(pathlib.Path(folder), two.server, upstream.base, claude.url)
+            place = functions.make_place(pathlib.Path(folder), two.server, upstream.base, claude.url, cloud)
             figures = measure(place, upstream.port, options.rounds)
     except (AssertionError, servers.StartError, subprocess.SubprocessError) as failure:
         print(f"The benchmark failed: {failure}", file=sys.stderr)

@@ -13,6 +13,7 @@ MUCH = 0.1
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("ready", "process start to ready for an event, s", ".3f"),
     ("relayed", "process start to first byte, relayed call, s", ".3f"),
+    ("in cognito", "the same with users in Cognito and the pepper in Secrets Manager, s", ".3f"),
     ("translated", "process start to first byte, translated call, s", ".3f"),
     (LITELLM, "LiteLLM proxy: process start to first answer, s", ".3f"),
     ("relayed, restored", "restore to first byte, relayed call, s", ".3f"),
@@ -29,6 +30,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
 # Figure and the most it may be, as a part of the time that LiteLLM's proxy needs to its first answer.
 STARTS = (
     ("relayed", 15, "a relayed call's first byte"),
+    ("in cognito", 15, "a relayed call's first byte, users in Cognito,"),
     ("translated", 3, "a translated call's first byte"),
 )
 ADDED_MS = 1.0

@@ -7,16 +7,17 @@ import contextlib
 import json
 import os
 import pathlib
+import secrets
 import subprocess
 import tempfile
 import time
 import venv
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests import function, program
-from tests.mocks import anthropic
+from tests.mocks import anthropic, aws, cognito
 from tests.mocks.runtime_api import RuntimeApi
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -25,20 +26,28 @@ MODELS = ("relayed", "translated")  # named for their way through the gateway
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where functions run: a folder, their core and their Python, and the gateway's state, key and config."""
+class State:
+    """Users and keys: what a gateway's environment says of them, and a key."""
 
-    folder: pathlib.Path
-    core: int
-    python: pathlib.Path
-    home: pathlib.Path
-    config: pathlib.Path
-    key: str
+    settings: Mapping[str, str]
+    key: str = field(repr=False)
 
     def call(self, model: str, *, stream: bool = True) -> dict[str, Any]:
         """The event of a call with the key."""
         body = call_body(model, stream=stream)
         return event("POST", "/v1/chat/completions", {"authorization": f"Bearer {self.key}"}, body)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where functions run: a folder, their core and their Python, the gateway's config, and the places of its state."""
+
+    folder: pathlib.Path
+    core: int
+    python: pathlib.Path
+    config: pathlib.Path
+    embedded: State
+    in_cognito: State
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,14 @@ class Function:
         return peak_mb(self.process.pid)
 
 
-def make_place(folder: pathlib.Path, core: int, openai_base: str, anthropic_base: str) -> Place:
-    """A state as a gateway makes it, with its key, and a config that names both providers."""
+def make_place(folder: pathlib.Path, core: int, openai_base: str, anthropic_base: str, cloud: aws.Aws) -> Place:
+    """States as gateways make them, each with a key, and a config that names both providers."""
     with program.running(folder / "state") as running:
-        home, key = running.home, running.key
+        embedded = State({"STILE_DIRECTORY": "sqlite", "STILE_HOME": str(running.home)}, running.key)
+    cloud.keep("pepper", secrets.token_urlsafe(48))
+    settings = cognito.environment(cloud, cloud.url, cognito.make_pool(cloud), "pepper", AWS_SESSION_TOKEN="")
+    with program.administered(folder / "in-cognito", **settings) as running:
+        in_cognito = State(settings, running.key)
     providers = (("openai/ok", openai_base), (f"anthropic/{anthropic.MODEL}", anthropic_base))
     entries = [
         {"model_name": name, "litellm_params": {"model": model, "api_base": base, "api_key": "x"}}
@@ -69,7 +82,7 @@ def make_place(folder: pathlib.Path, core: int, openai_base: str, anthropic_base
     config.write_text(json.dumps({"model_list": entries}))
     bare = folder / "bare"
     venv.create(bare, symlinks=True)
-    return Place(folder, core, bare / "bin" / "python3", home, config, key)
+    return Place(folder, core, bare / "bin" / "python3", config, embedded, in_cognito)
 
 
 def call_body(model: str, *, stream: bool) -> str:
@@ -90,13 +103,12 @@ def peak_mb(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def gateway(place: Place, api: RuntimeApi) -> Iterator[Function]:
-    """The artifact."""
+def gateway(place: Place, api: RuntimeApi, state: State | None = None) -> Iterator[Function]:
+    """The artifact, with the embedded state if no other is named."""
     settings = {
         "PATH": f"{place.python.parent}:{os.environ['PATH']}",
-        "STILE_DIRECTORY": "sqlite",
-        "STILE_HOME": str(place.home),
         "STILE_CONFIG": str(place.config),
+        **(state or place.embedded).settings,
     }
     with _process(place, api, [str(ARTIFACT / "bootstrap")], settings) as running:
         yield running

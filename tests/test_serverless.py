@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import yaml
 from tests import function, program
 from tests.function import ROOT, Function
 from tests.leaks import PROVIDER_KEY
-from tests.mocks import anthropic, bedrock, provider, runtime_api
+from tests.mocks import anthropic, bedrock, cognito, provider, runtime_api
+from tests.mocks.cognito import Cognito
 from tests.mocks.openai import TEXT, Upstream
 from tests.mocks.provider import Provider
 from tests.mocks.runtime_api import RuntimeApi
 from tests.mocks.runtime_invocation import Invocation
-from tests.program import Program
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
@@ -41,11 +42,22 @@ sys.exit(serverless.main(os.environ))
 """
 
 
+@dataclass
+class State:
+    """Users in Cognito, as a deployment has them: what the function's environment says of them, and an admin's key."""
+
+    pool: Cognito
+    settings: dict[str, str]
+    key: str = field(repr=False)
+
+
 @pytest.fixture(scope="module")
-def state(output: Path) -> Program:
-    """A state that `make run` has made, and its key."""
-    with program.running(output / "state") as gateway:
-        return gateway
+def state(output: Path) -> Iterator[State]:
+    with cognito.running(output / "serverless") as pool:
+        settings = pool.environment(AWS_SESSION_TOKEN="")  # its key is a user's, and has none
+        with program.administered(output / "bootstrap", **settings) as gateway:
+            key = gateway.key
+        yield State(pool, settings, key)
 
 
 class Gateway:
@@ -69,6 +81,19 @@ class Gateway:
         }
         return self.api.invoke(event, deadline_seconds=deadline_seconds)
 
+    def manage(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        """One request to /api; answers what it says."""
+        path, _, query = path.partition("?")
+        event = {
+            "httpMethod": method,
+            "path": path,
+            "queryStringParameters": dict(pair.split("=") for pair in query.split("&")) if query else None,
+            "headers": {"authorization": f"Bearer {key or self._key}"},
+            "requestContext": {},
+            "body": None if body is None else json.dumps(body),
+        }
+        return json.loads(self.api.invoke(event).body())
+
     def calls(self) -> list[dict[str, Any]]:
         """The log lines of calls, when the function is idle: it may be frozen then, so all must be out."""
         self.api.waiting()
@@ -78,7 +103,7 @@ class Gateway:
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, state: Program, *targets: tuple[str, str, str], snap_start: bool = False, **settings: str
+    folder: Path, state: State, *targets: tuple[str, str, str], snap_start: bool = False, **settings: str
 ) -> Iterator[Gateway]:
     """The gateway with `targets`: model name, provider/model, address."""
     config = folder / "config.yaml"
@@ -87,7 +112,7 @@ def serving(
         for name, model, base in targets
     ]
     config.write_text(yaml.safe_dump({"model_list": entries}))
-    known = {"STILE_DIRECTORY": "sqlite", "STILE_HOME": str(state.home), **settings}
+    known = {**state.settings, **settings}
     if targets:
         known["STILE_CONFIG"] = str(config)
     command = [sys.executable, "-c", SEEN]
@@ -122,7 +147,7 @@ def text(body: bytes) -> str:
 
 
 def test_the_first_chunk_arrives_while_the_provider_is_still_producing(
-    folder: Path, state: Program, upstream: Upstream
+    folder: Path, state: State, upstream: Upstream
 ) -> None:
     upstream.gate.clear()
     with serving(folder, state, *relayed(upstream, "gated")) as gateway:
@@ -134,7 +159,7 @@ def test_the_first_chunk_arrives_while_the_provider_is_still_producing(
         assert text(invocation.body()) == "".join(TEXT)
 
 
-def test_a_translated_stream_arrives_as_it_is_produced_too(folder: Path, state: Program) -> None:
+def test_a_translated_stream_arrives_as_it_is_produced_too(folder: Path, state: State) -> None:
     released = threading.Event()
 
     async def gated(exchange: provider.Exchange) -> None:
@@ -158,9 +183,7 @@ def test_a_translated_stream_arrives_as_it_is_produced_too(folder: Path, state: 
         assert text(invocation.body()) == "".join(anthropic.WORDS)
 
 
-def test_a_calls_log_line_is_out_before_the_function_can_freeze(
-    folder: Path, state: Program, upstream: Upstream
-) -> None:
+def test_a_calls_log_line_is_out_before_the_function_can_freeze(folder: Path, state: State, upstream: Upstream) -> None:
     with serving(folder, state, *relayed(upstream, "ok")) as gateway:
         invocation = gateway.ask("ok")
         invocation.body()
@@ -171,7 +194,7 @@ def test_a_calls_log_line_is_out_before_the_function_can_freeze(
 
 
 def test_a_stream_that_breaks_off_is_told_to_the_client_and_to_lambda(
-    folder: Path, state: Program, upstream: Upstream
+    folder: Path, state: State, upstream: Upstream
 ) -> None:
     upstream.gate.set()
     with serving(folder, state, *relayed(upstream, "ok", "reset-mid")) as gateway:
@@ -184,7 +207,7 @@ def test_a_stream_that_breaks_off_is_told_to_the_client_and_to_lambda(
 
 
 def test_a_stream_ends_with_an_error_event_two_seconds_before_lambda_ends_the_process(
-    folder: Path, state: Program, upstream: Upstream
+    folder: Path, state: State, upstream: Upstream
 ) -> None:
     with serving(folder, state, *relayed(upstream, "ok", "never-ending")) as gateway:
         invocation = gateway.ask("never-ending", deadline_seconds=4)
@@ -193,7 +216,7 @@ def test_a_stream_ends_with_an_error_event_two_seconds_before_lambda_ends_the_pr
         assert text(gateway.ask("ok").body()) == "".join(TEXT)
 
 
-def test_a_body_over_the_platforms_limit_is_refused_by_its_name(folder: Path, state: Program) -> None:
+def test_a_body_over_the_platforms_limit_is_refused_by_its_name(folder: Path, state: State) -> None:
     with serving(folder, state) as gateway:
         invocation = gateway.post({"model": "echo", "messages": [{"role": "user", "content": "x" * 6 * 1024 * 1024}]})
         error = json.loads(invocation.body())["error"]
@@ -202,7 +225,7 @@ def test_a_body_over_the_platforms_limit_is_refused_by_its_name(folder: Path, st
 
 
 def test_connections_that_died_while_the_function_was_frozen_cost_no_call(
-    folder: Path, state: Program, upstream: Upstream, claude: Provider
+    folder: Path, state: State, upstream: Upstream, claude: Provider
 ) -> None:
     targets = [*relayed(upstream, "ok"), ("claude", f"anthropic/{anthropic.MODEL}", claude.url)]
     with serving(folder, state, *targets) as gateway:
@@ -220,12 +243,41 @@ def test_connections_that_died_while_the_function_was_frozen_cost_no_call(
         assert {line["status"] for line in gateway.calls()} == {200}
 
 
-def test_every_fault_of_the_configuration_is_told_to_lambda(folder: Path, state: Program) -> None:
+def test_every_fault_of_the_configuration_is_told_to_lambda(folder: Path, state: State) -> None:
     with serving(folder, state, STILE_PROT="1", STILE_DRAIN_SECONDS="soon") as gateway:
         message = gateway.api.init_error().message
         assert gateway.running.ended() == 1
     assert "STILE_PROT: no such setting; did you mean STILE_PORT?" in message
     assert "STILE_DRAIN_SECONDS: must be a whole number" in message
+
+
+def test_users_and_keys_are_managed_through_the_function(folder: Path, state: State) -> None:
+    with serving(folder, state) as gateway:
+        user = gateway.manage("POST", "/api/users", {"email": "ann@example.com"})
+        made = gateway.manage("POST", f"/api/users/{user['id']}/keys", {"name": "laptop"})
+        assert gateway.manage("GET", "/api/users?limit=60")["next_cursor"] is None
+        assert gateway.manage("GET", "/api/me", key=made["key"])["user"] == user
+        assert gateway.manage("POST", f"/api/keys/{made['id']}/revoke")["status"] == "revoked"
+        assert gateway.manage("GET", "/api/me", key=made["key"])["error"]["code"] == "invalid_api_key"
+
+
+def test_after_a_freeze_the_directory_is_asked_over_a_new_connection(folder: Path, state: State) -> None:
+    with serving(folder, state, STILE_KEY_CACHE_SECONDS="0") as gateway:
+        for _ in range(3):
+            assert gateway.manage("GET", "/api/me")["role"] == "admin"
+            assert gateway.ask("echo").head().status == 200
+            gateway.api.waiting()
+            gateway.running.freeze()
+            state.pool.hang_up()
+            again = gateway.ask("echo")
+            gateway.running.thaw()
+            assert again.head().status == 200
+
+
+def test_a_function_needs_a_pepper_that_stays(folder: Path, state: State) -> None:
+    with serving(folder, state, STILE_PEPPER_SECRET="") as gateway:
+        assert "STILE_PEPPER_SECRET: must be set" in gateway.api.init_error().message
+        assert gateway.running.ended() == 1
 
 
 def modules(gateway: Gateway) -> set[str]:
@@ -235,7 +287,7 @@ def modules(gateway: Gateway) -> set[str]:
 
 @pytest.mark.parametrize("model", ["ok", "claude", "on-bedrock"])
 def test_after_a_restore_the_first_calls_import_nothing(
-    folder: Path, state: Program, upstream: Upstream, claude: Provider, model: str
+    folder: Path, state: State, upstream: Upstream, claude: Provider, model: str
 ) -> None:
     with provider.on_a_thread(bedrock.converse) as aws:
         targets = [
@@ -253,13 +305,13 @@ def test_after_a_restore_the_first_calls_import_nothing(
             assert modules(gateway) - before == set()
 
 
-def test_a_start_that_is_paid_for_beforehand_imports_litellm(folder: Path, state: Program) -> None:
+def test_a_start_that_is_paid_for_beforehand_imports_litellm(folder: Path, state: State) -> None:
     with serving(folder, state, AWS_LAMBDA_INITIALIZATION_TYPE="provisioned-concurrency") as gateway:
         assert "litellm" in modules(gateway)
 
 
 def test_without_snapstart_litellm_is_imported_by_the_call_that_needs_it(
-    folder: Path, state: Program, claude: Provider, upstream: Upstream
+    folder: Path, state: State, claude: Provider, upstream: Upstream
 ) -> None:
     targets = [*relayed(upstream, "ok"), ("claude", f"anthropic/{anthropic.MODEL}", claude.url)]
     with serving(folder, state, *targets) as gateway:

@@ -10,6 +10,7 @@ import http.client
 import json
 import re
 import secrets
+import socket
 import threading
 import time
 from collections import Counter
@@ -84,28 +85,12 @@ class Cognito:
     _filled: float = 0
     _lock: threading.Condition = field(default_factory=threading.Condition)
     _schemas: dict[str, dict[str, bool]] = field(default_factory=dict)
+    _idle: set[socket.socket] = field(default_factory=set)
     _one: threading.Lock = field(default_factory=threading.Lock)
 
     def environment(self, **more: str) -> dict[str, str]:
-        """What a gateway needs, with a key of its own that may do just what the template's role may."""
-        actions = [f"cognito-idp:{operation}" for operation in OPERATIONS]
-        key, secret = self.aws.user(
-            [
-                {"Effect": "Allow", "Action": action, "Resource": "*"}
-                for action in (*actions, "secretsmanager:GetSecretValue")
-            ]
-        )
-        return {
-            "STILE_DIRECTORY": "cognito",
-            "STILE_USER_POOL_ID": self.pool_id,
-            "STILE_PEPPER_SECRET": self.pepper,
-            "AWS_ACCESS_KEY_ID": key,
-            "AWS_SECRET_ACCESS_KEY": secret,
-            "AWS_REGION": REGION,
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            **more,
-        }
+        """What a gateway needs, with a key of its own."""
+        return environment(self.aws, self.url, self.pool_id, self.pepper, **more)
 
     def throttle(self, operation: str, times: int) -> None:
         """The next calls are too many."""
@@ -118,6 +103,14 @@ class Cognito:
     def drop(self, operation: str, times: int, *, applied: bool) -> None:
         """The next calls get no answer; `applied`: but are carried out."""
         self._troubles[operation] = Trouble("drop", times, applied=applied)
+
+    def hang_up(self) -> None:
+        """Close all connections on which nothing is under way."""
+        with self._lock:
+            for connection in self._idle:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._idle.clear()
 
     def calm(self) -> None:
         """No more trouble, order or bucket."""
@@ -218,7 +211,14 @@ def _handler(state: Cognito) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
+        def handle_one_request(self) -> None:
+            with state._lock:
+                state._idle.add(self.connection)
+            super().handle_one_request()
+
         def do_POST(self) -> None:
+            with state._lock:
+                state._idle.discard(self.connection)
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             target = self.headers.get("x-amz-target", "")
             if not target.startswith(_TARGET):
@@ -325,6 +325,23 @@ def make_pool(cloud: Aws) -> str:
     """A pool as the template makes it; answers its id."""
     with cloud.client("cognito-idp") as client:
         return str(client.create_user_pool(**_pool_properties())["UserPool"]["Id"])
+
+
+def environment(cloud: Aws, url: str, pool_id: str, pepper: str, **more: str) -> dict[str, str]:
+    """What a gateway needs for users in this pool, with a new key that may do just what the template's role may."""
+    actions = [*(f"cognito-idp:{operation}" for operation in OPERATIONS), "secretsmanager:GetSecretValue"]
+    key, secret = cloud.user([{"Effect": "Allow", "Action": action, "Resource": "*"} for action in actions])
+    return {
+        "STILE_DIRECTORY": "cognito",
+        "STILE_USER_POOL_ID": pool_id,
+        "STILE_PEPPER_SECRET": pepper,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_REGION": REGION,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **more,
+    }
 
 
 @contextlib.contextmanager
