@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -171,6 +171,10 @@ class Cognito:
         if operation == "ListUsers":
             _check_list(asked)
 
+    def complete(self, operation: str, asked: dict[str, Any], said: Any) -> Any:  # noqa: ARG002
+        """What of an answer the emulator behind this one leaves out."""
+        return said
+
     def _check_attributes(self, asked: dict[str, Any], *, made: bool) -> None:
         schema = self._schema(asked["UserPoolId"])
         for attribute in asked.get("UserAttributes", []):
@@ -206,6 +210,9 @@ def _check_list(asked: dict[str, Any]) -> None:
         raise Refused("InvalidParameterException", f"Cannot search on attribute {found[1]}")
 
 
+T = TypeVar("T", bound=Cognito)
+
+
 def _handler(state: Cognito) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -238,10 +245,10 @@ def _handler(state: Cognito) -> type[BaseHTTPRequestHandler]:
                 if trouble is None:
                     asked = json.loads(body)
                     state.check(operation, asked)
-                    self._say(*self._apply(body))
+                    self._say(*self._apply(operation, asked, body))
                 elif trouble.kind == "drop":
                     if trouble.applied:
-                        self._apply(body)
+                        self._apply(operation, json.loads(body), body)
                     self.close_connection = True
                     self.connection.close()
                 elif trouble.kind == "throttle":
@@ -252,11 +259,11 @@ def _handler(state: Cognito) -> type[BaseHTTPRequestHandler]:
                 said = json.dumps({"__type": refused.code, "message": refused.message}).encode()
                 self._say(refused.status, {"content-type": "application/x-amz-json-1.1"}, said)
 
-        def _apply(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            with state._one:  # moto is not made for several at once
+        def _apply(self, operation: str, asked: dict[str, Any], body: bytes) -> tuple[int, dict[str, str], bytes]:
+            with state._one:  # an emulator is not made for several at once
                 status, headers, said = self._forward(body)
             if status == 200 and b'Attributes"' in said:
-                said = json.dumps(_without_blanks(json.loads(said))).encode()
+                said = json.dumps(state.complete(operation, asked, _without_blanks(json.loads(said)))).encode()
             return status, headers, said
 
         def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -348,17 +355,21 @@ def environment(cloud: Aws, url: str, pool_id: str, pepper: str, **more: str) ->
 def running(folder: Path) -> Iterator[Cognito]:
     """A Cognito with the template's pool, and a pepper beside it, until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with aws.running(folder) as cloud:
-        state = Cognito(cloud)
-        state.pool_id = make_pool(cloud)
+    with aws.running(folder) as cloud, serving(Cognito(cloud, pool_id=make_pool(cloud))) as state:
         cloud.keep(state.pepper, secrets.token_urlsafe(48))
-        server = _Server(("127.0.0.1", 0), _handler(state))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        state.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+        yield state
+
+
+@contextlib.contextmanager
+def serving(state: T) -> Iterator[T]:
+    """The same in front of an emulator that runs already."""
+    server = _Server(("127.0.0.1", 0), _handler(state))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
