@@ -4,10 +4,13 @@ The emulator hands answers over whole; that they stream is asserted in tests/hos
 """
 
 import base64
+import hashlib
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +20,31 @@ from tests import program
 from tests.e2e import rie
 from tests.e2e.rie import ARTIFACT, Emulator
 from tests.leaks import PROVIDER_KEY
-from tests.mocks import anthropic, provider
+from tests.mocks import anthropic, cognito, provider
 from tests.mocks import openai as mock
 from tests.mocks.openai import Upstream
-from tests.program import Program
 
 HI = [{"role": "user", "content": "hi"}]
 
 
+TOKEN = secrets.token_hex(32)
+
+
+@dataclass
+class State:
+    """Users in Cognito, as a deployment has them: what the function's environment says of them, and an admin's key."""
+
+    settings: dict[str, str]
+    key: str = field(repr=False)
+
+
 @pytest.fixture(scope="session")
-def state(output: Path) -> Program:
-    """A gateway that `make run` has started and that has ended: its state is there, and its key is known."""
-    with program.running(output / "state") as gateway:
-        return gateway
+def state(output: Path) -> Iterator[State]:
+    with cognito.running(output / "cognito") as pool:
+        settings = pool.environment()
+        with program.administered(output / "bootstrap", **settings) as gateway:
+            key = gateway.key
+        yield State(settings, key)
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +66,10 @@ def claude() -> Iterator[provider.Provider]:
 
 
 @pytest.fixture
-def function(folder: Path, state: Program, config: Path, claude: provider.Provider) -> Iterator[Emulator]:
+def function(folder: Path, state: State, config: Path, claude: provider.Provider) -> Iterator[Emulator]:
     settings = {
-        "STILE_DIRECTORY": "sqlite",
-        "STILE_HOME": str(state.home),
+        **state.settings,
+        "STILE_BOOTSTRAP_SHA256": hashlib.sha256(TOKEN.encode()).hexdigest(),
         "STILE_CONFIG": str(config),
         "CLAUDE": claude.url,
         "PLANTED": PROVIDER_KEY,
@@ -116,18 +131,23 @@ def test_a_start_that_fails_tells_every_fault(folder: Path) -> None:
     assert "STILE_TIMEOUT_SECONDS: must be a whole number" in log
 
 
-def test_it_never_makes_a_user_and_never_prints_a_key(folder: Path) -> None:
-    with rie.running(folder, [str(ARTIFACT / "bootstrap")], STILE_HOME=str(folder / "home")) as emulator:
-        assert emulator.ask("GET", "/health/ready").json["status"] == "ready"
-        assert "sk-stile" not in emulator.log.read_text()
-    listed = program.run("key", env=program.environment(folder / "home"))
-    assert "admin@localhost" not in listed.stderr
-    assert program.KEY.search(listed.stdout)
+def test_it_never_prints_a_key_and_the_first_admin_comes_by_the_token(function: Emulator) -> None:
+    assert function.ask("GET", "/health/ready").json["status"] == "ready"
+    asked = {"token": TOKEN, "email": "first@example.com"}
+    made = function.ask("POST", "/api/bootstrap", asked)
+    assert (made.status, made.json["user"]["role"]) == (201, "admin")
+    key = made.json["key"]
+    user = function.ask("POST", "/api/users", {"email": "ann@example.com"}, key=key).json
+    own = function.ask("POST", f"/api/users/{user['id']}/keys", {"name": "laptop"}, key=key).json["key"]
+    chat = {"model": "echo", "messages": HI}
+    assert function.ask("POST", "/v1/chat/completions", chat, key=own).status == 200
+    assert function.ask("POST", "/api/bootstrap", asked).status == 409
+    assert "sk-stile" not in function.log.read_text()
 
 
-def test_the_classic_handler_answers_whole_under_awss_own_client(folder: Path, state: Program) -> None:
+def test_the_classic_handler_answers_whole_under_awss_own_client(folder: Path, state: State) -> None:
     command = [sys.executable, "-m", "awslambdaric", "app.handler"]
-    with rie.running(folder, command, STILE_HOME=str(state.home)) as emulator:
+    with rie.running(folder, command, **state.settings) as emulator:
         headers = {"authorization": f"Bearer {state.key}", "content-type": "application/json"}
         chat = rie.event("POST", "/v1/chat/completions", {"model": "echo", "messages": HI}, headers)
         answer = json.loads(emulator.invoke(chat))
