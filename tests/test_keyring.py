@@ -337,3 +337,24 @@ def test_every_change_is_audited_with_who_and_what_it_was_before(tmp_path: Path)
         assert "hash" not in msgspec.json.encode(world.lines).decode()
 
     play(tmp_path, story)
+
+
+def test_a_change_whose_client_went_away_is_audited_as_unknown(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        key_id = await world.key()
+        writing = asyncio.Event()
+
+        async def hang(*_: object) -> None:
+            writing.set()
+            await asyncio.Event().wait()
+
+        world.directory.write = hang  # type: ignore[method-assign,assignment]
+        change = asyncio.create_task(world.keyring.set_status(BY, key_id, "revoked"))
+        await writing.wait()
+        change.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await change
+        line = world.lines[-1]
+        assert (line.action, line.key_id, line.outcome) == ("key.revoke", key_id, "unknown")
+
+    play(tmp_path, story)

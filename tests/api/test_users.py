@@ -118,7 +118,7 @@ def test_bad_input_gets_its_own_error_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=61", "limit=x", "limit=1&limit=2", "page=2", "cursor=nonsense", "%ff=1"]
+    "query", ["limit=0", "limit=61", "limit=x", "limit=1&limit=2", "page=2", "cursor=nonsense", "email=x%22", "%ff=1"]
 )
 def test_a_query_that_cannot_be_meant_is_a_422(gateway: Program, query: str) -> None:
     assert gateway.ask("GET", f"/api/users?{query}").status == 422

@@ -1,5 +1,6 @@
 """How a change of a user or a key gets into the directory: sealed, on top of what was read, and with its audit line."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -35,10 +36,10 @@ class Changes:
         await self.follow(self._directory.write(entry.user_id, changes), line)
 
     async def follow(self, change: Awaitable[None], line: AuditRecord) -> None:
-        """Wait for a change and write its line."""
+        """Wait for a change and write its line, also when it was cancelled half way: its client may have gone."""
         try:
             await change
-        except Unconfirmed:
+        except (Unconfirmed, asyncio.CancelledError):
             line.outcome = "unknown"
             self._audit(line)
             raise

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stile.api.request import Request
-from stile.api.shapes import KeyChange
+from stile.api.shapes import Email, KeyChange
 from stile.errors import BadRequest, Unprocessable
 from stile.keyring import KeyFields
 
@@ -78,6 +78,14 @@ def whole(text: str, name: str, least: int, most: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9 or not least <= int(text) <= most:
         raise Unprocessable(f"'{name}' must be a whole number from {least} to {most}.", param=name)
     return int(text)
+
+
+def email(text: str) -> str:
+    """An address in the one form in which it is kept. Raises Unprocessable for what is none."""
+    try:
+        return msgspec.convert(text, Email).lower()
+    except msgspec.ValidationError:
+        raise Unprocessable(_FORMS["email"], param="email") from None
 
 
 def seconds(duration: str | int) -> int:

@@ -40,7 +40,7 @@ class Management:
 
     async def bootstrap(self, request: Request) -> Reply:
         said = asked.body(request, shapes.BootstrapRequest)
-        entry, made = await self._bootstrap.open(said.token, said.email.lower(), request.record.request_id)
+        entry, made = await self._bootstrap.open(said.token, asked.email(said.email), request.record.request_id)
         return _reply(shapes.FirstKey(user=self._users.shown(entry), **_with_secret(made)), 201)
 
     async def me(self, request: Request) -> Reply:
@@ -63,7 +63,7 @@ class Management:
             raise Unprocessable("A machine has no mailbox to which an invitation could go.", param="invite")
         entry = await self._users.create(
             _author(request),
-            said.email.lower(),
+            asked.email(said.email),
             said.role,
             _policy(said.policy),
             machine=said.machine,
@@ -74,7 +74,7 @@ class Management:
     async def list_users(self, request: Request) -> Reply:
         wanted = asked.query(request, "limit", "cursor", "email")
         if "email" in wanted:
-            found = await self._users.find(_author(request), wanted["email"].strip().lower())
+            found = await self._users.find(_author(request), asked.email(wanted["email"]))
             return _reply(shapes.UserList([self._users.shown(found)] if found else [], None))
         limit = asked.whole(wanted.get("limit", str(PAGE)), "limit", 1, MAX_PAGE)
         entries, cursor = await self._users.list(_author(request), limit=limit, cursor=wanted.get("cursor"))

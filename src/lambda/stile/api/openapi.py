@@ -30,7 +30,12 @@ _PAGING = (
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 50},
     },
     {"name": "cursor", "in": "query", "description": "`next_cursor` of the list before", "schema": {"type": "string"}},
-    {"name": "email", "in": "query", "description": "Only the user with this address", "schema": {"type": "string"}},
+    {
+        "name": "email",
+        "in": "query",
+        "description": "Only the user with this address",
+        "schema": msgspec.json.schema(shapes.Email),
+    },
 )
 _IDEMPOTENCY = {
     "name": "Idempotency-Key",
