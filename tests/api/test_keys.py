@@ -181,7 +181,7 @@ def keyless(gateway: Program) -> Any:
 def test_a_record_fits_up_to_its_last_byte(gateway: Program) -> None:
     user = make(gateway)
     key_id = keys.make_id(1, user["id"], 1, b"n" * keys.NONCE_BYTES).text
-    empty = KeyRecord(key_id, (SecretHash("0" * 64),), "k", int(time.time()), metadata={"a": ""})
+    empty = KeyRecord(key_id, (SecretHash("0" * 64),), "k", int(time.time()), metadata={"a": ""}, stamps=("0" * 8,))
     fits = MAX_ATTRIBUTE_BYTES - len(keys.Pepper({1: b"p" * 32}).seal("", "", msgspec.json.encode(empty).decode()))
     path = f"/api/users/{user['id']}/keys"
     over = gateway.ask("POST", path, {"name": "k", "metadata": {"a": "b" * (fits + 1)}})

@@ -9,7 +9,7 @@ import msgspec
 from stile.core.records import Entry
 from stile.core.rights import Author
 from stile.entries import Entries
-from stile.errors import Unconfirmed
+from stile.errors import Conflict, Unconfirmed
 from stile.ports import Change, Directory
 from stile.telemetry import AuditRecord
 
@@ -24,8 +24,19 @@ class Changes:
         self._entries = entries
         self._audit = audit
 
-    async def write(self, entry: Entry, values: Mapping[str, object], line: AuditRecord) -> None:
-        """Give attributes of `entry` these values, None for absent. Raises what Directory.write does."""
+    async def write(
+        self,
+        entry: Entry,
+        values: Mapping[str, object],
+        line: AuditRecord,
+        *,
+        held: Callable[[Entry], bool] = lambda _: False,
+    ) -> None:
+        """Give attributes of `entry` these values, None for absent. Raises what Directory.write does.
+
+        `held` tells of an entry that is no longer as it was written whether the change is in it all the same: then
+        somebody has made another one on top of it, and that is no conflict.
+        """
         changes = {
             name: Change(
                 before=entry.attributes.get(name),
@@ -33,7 +44,15 @@ class Changes:
             )
             for name, value in values.items()
         }
-        await self.follow(self._directory.write(entry.user_id, changes), line)
+        await self.follow(self._write(entry.user_id, changes, held), line)
+
+    async def _write(self, user_id: str, changes: Mapping[str, Change], held: Callable[[Entry], bool]) -> None:
+        try:
+            await self._directory.write(user_id, changes)
+        except Conflict:
+            entry = await self._directory.get(user_id)
+            if entry is None or not held(entry):
+                raise
 
     async def follow(self, change: Awaitable[None], line: AuditRecord) -> None:
         """Wait for a change and write its line, also when it was cancelled half way: its client may have gone."""

@@ -121,8 +121,7 @@ class Keyring:
             try:
                 await self._write(by, entry, _Step("key.create", key_id, None, record), besides)
             except Conflict:
-                if not await self._is_there(key_id):
-                    continue
+                continue
             return NewKey(record, plaintext)
         raise Conflict("Too many changes to this user at once; no key was made. Try again.")
 
@@ -176,19 +175,12 @@ class Keyring:
     async def delete(self, by: Author, key_id: str) -> None:
         """Forget a key; its slot is free again. Raises Forbidden, UnknownKey."""
         named = _named(by, key_id)
-        entry = await self._entry_of(named)
-        record: KeyRecord | None = self._held(entry, named)
         while True:
+            entry = await self._entry_of(named)
             try:
-                await self._write(by, entry, _Step("key.delete", named, record, None))
+                return await self._write(by, entry, _Step("key.delete", named, self._held(entry, named), None))
             except Conflict:
                 await _come_apart()
-            else:
-                return
-            entry = await self._entry_of(named)
-            record = self._entries.key(entry, named.slot)
-            if record is None or record.id != named.text:
-                return  # who raced this deletion has deleted it, too
 
     async def _change(
         self,
@@ -202,14 +194,10 @@ class Keyring:
     ) -> KeyRecord:
         """Apply `turn` until it holds. `widens`: what comes out must be within the author's rights."""
         named = _named(by, key_id)
-        stamp = secrets.token_hex(4)
-        changed = None
         for _ in itertools.count() if always else range(ATTEMPTS):
             entry = await self._entry_of(named)
             record = self._held(entry, named)
-            if changed is not None and stamp in record.stamps:
-                return changed
-            changed = replace(turn(record), stamps=(stamp, *record.stamps[: _STAMPS - 1]))
+            changed = replace(turn(record), stamps=(_stamp(), *record.stamps[: _STAMPS - 1]))
             if widens:
                 self._check(by, entry, changed)
             try:
@@ -225,16 +213,19 @@ class Keyring:
             record and shown.key(entry.user_id, record, self._clock()) for record in (step.before, step.after)
         )
         line = changes.line(by, step.action, entry.user_id, step.key.text, before=before, after=after)
+        values = {slot_attribute(step.key.slot): step.after, **(besides or {})}
         try:
-            await self._changes.write(entry, {slot_attribute(step.key.slot): step.after, **(besides or {})}, line)
+            await self._changes.write(entry, values, line, held=lambda now: self._has_held(step, now))
         finally:
             self._forget(step.key.text)
 
-    async def _is_there(self, key_id: KeyId) -> bool:
-        """Whether the key was made after all, and somebody has changed it since."""
-        entry = await self._directory.get(key_id.user_id)
-        record = self._entries.key(entry, key_id.slot) if entry else None
-        return record is not None and record.id == key_id.text
+    def _has_held(self, step: _Step, entry: Entry) -> bool:
+        """Whether a change that is no longer there as it was written is in what was written on top of it."""
+        record = self._entries.key(entry, step.key.slot)
+        there = record is not None and record.id == step.key.text
+        if step.after is None or record is None:
+            return step.after is None and not there
+        return there and step.after.stamps[0] in record.stamps
 
     def _check(self, by: Author, entry: Entry, record: KeyRecord) -> None:
         standing = self._entries.standing(entry)
@@ -267,6 +258,7 @@ class Keyring:
             scopes=by.default_scopes(),
             models=by.default_models(),
             expires=by.default_expires(),
+            stamps=(_stamp(),),
         )
         return self._with(plain, wanted)
 
@@ -306,6 +298,10 @@ def _named(by: Author, key_id: str) -> KeyId:
 def _refuse_revoked(record: KeyRecord) -> None:
     if record.status == "revoked":
         raise Rejected("A revoked key stays revoked; make a new one.", code="key_revoked")
+
+
+def _stamp() -> str:
+    return secrets.token_hex(4)
 
 
 async def _come_apart() -> None:
