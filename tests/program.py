@@ -74,7 +74,7 @@ class Program:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log's lines so far."""
-        return [json.loads(line) for line in self.out.read_text().splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.out.read_text().split("\n") if line.startswith("{")]
 
     def calls(self) -> list[dict[str, Any]]:
         """The lines of calls alone."""

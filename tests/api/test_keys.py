@@ -148,7 +148,8 @@ def test_a_twenty_first_key_is_a_409(gateway: Program) -> None:
         ({"name": "k", "expires_at": 1}, 422, "invalid_value", "expires_at"),
         ({"name": "k", "expires_at": "2020-01-01T00:00:00Z"}, 422, "invalid_value", "expires_at"),
         ({"name": "k", "expires_at": "2090-01-01T00:00:00"}, 422, "invalid_value", "expires_at"),
-        ({"name": "k", "expires_in": "0s"}, 422, "invalid_value", "expires_at"),
+        ({"name": "k", "expires_in": "0s"}, 422, "invalid_value", "expires_in"),
+        ({"name": "k", "expires_in": "999999999w"}, 422, "invalid_value", "expires_in"),
         ({"name": "k", "expires_in": "soon"}, 422, "invalid_value", "expires_in"),
         ({"name": "k", "expires_in": "1d", "expires_at": 4_000_000_000}, 422, "invalid_value", "expires_in"),
         ({"name": "k", "scopes": []}, 422, "invalid_value", "scopes"),
@@ -161,7 +162,7 @@ def test_a_twenty_first_key_is_a_409(gateway: Program) -> None:
         ({"name": "k", "key": "sk-mine"}, 422, "unknown_parameter", "key"),
         ({"name": "k", "user_id": NOBODY}, 422, "unknown_parameter", "user_id"),
     ],
-    ids=range(24),
+    ids=range(25),
 )
 def test_bad_input_gets_its_own_error_and_writes_nothing(  # noqa: PLR0917
     gateway: Program, keyless: Any, body: Any, status: int, code: str, param: str | None

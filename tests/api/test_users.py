@@ -86,7 +86,7 @@ def test_a_taken_address_is_a_409_whatever_its_case(gateway: Program) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "code", "param"),
     [
-        (b"", 422, "invalid_value", None),
+        (b"", 400, "invalid_json", None),
         (b"{", 400, "invalid_json", None),
         (b"\xff", 400, "invalid_json", None),
         (b"[" * 100_00, 400, "invalid_json", None),

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stile.api.request import Request
-from stile.api.shapes import Email, KeyChange
+from stile.api.shapes import LAST_MOMENT, Email, KeyChange
 from stile.errors import BadRequest, Unprocessable
 from stile.keyring import KeyFields
 
@@ -30,12 +30,12 @@ _FORMS = {
 T = TypeVar("T")
 
 
-def body(request: Request, kind: type[T]) -> T:
-    """The request's body as `kind`; none at all is an empty object, where that has no required field.
+def body(request: Request, kind: type[T], *, optional: bool = False) -> T:
+    """The request's body as `kind`. None at all is an empty object where it is `optional`.
 
     Raises BadRequest for what is no JSON, Unprocessable for an unknown field, a wrong type or value.
     """
-    text = request.body or b"{}"
+    text = request.body or (b"{}" if optional else b"")
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as fault:
@@ -117,7 +117,10 @@ def _expires(said: KeyChange) -> int | UnsetType | None:
         return int(moment.timestamp()) if isinstance(moment, datetime) else moment
     if said.expires_at is not UNSET:
         raise Unprocessable("Either 'expires_in' or 'expires_at' says when a key ends, not both.", param="expires_in")
-    return int(time.time()) + seconds(said.expires_in)
+    ends = int(time.time()) + seconds(said.expires_in)
+    if ends > LAST_MOMENT:
+        raise Unprocessable("A key ends in the year 9999 at the latest, or never.", param="expires_in")
+    return ends
 
 
 def _unprocessable(fault: str) -> Unprocessable:

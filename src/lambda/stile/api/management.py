@@ -4,6 +4,7 @@ Whoever calls is looked up anew, and what is answered is never kept by anybody o
 answers to bootstrap, create and rotate, and nowhere else.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,8 +25,7 @@ from stile.shown import ShownKey
 from stile.users import UserFields, Users
 
 PAGE = 50
-MAX_GRACE_SECONDS = 30 * 86_400
-MAX_IDEMPOTENCY_KEY = 255  # characters
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 _PRIVATE = (b"cache-control", b"no-store")
 
 
@@ -73,10 +73,10 @@ class Management:
 
     async def list_users(self, request: Request) -> Reply:
         wanted = asked.query(request, "limit", "cursor", "email")
+        limit = asked.whole(wanted.get("limit", str(PAGE)), "limit", 1, MAX_PAGE)
         if "email" in wanted:
             found = await self._users.find(_author(request), asked.email(wanted["email"]))
             return _reply(shapes.UserList([self._users.shown(found)] if found else [], None))
-        limit = asked.whole(wanted.get("limit", str(PAGE)), "limit", 1, MAX_PAGE)
         entries, cursor = await self._users.list(_author(request), limit=limit, cursor=wanted.get("cursor"))
         return _reply(shapes.UserList([self._users.shown(entry) for entry in entries], cursor))
 
@@ -92,7 +92,7 @@ class Management:
 
     async def delete_user(self, request: Request) -> Reply:
         await self._users.delete(_author(request), _id(request))
-        return _reply(shapes.Deleted(_id(request)))
+        return _reply(shapes.Deleted(_id(request), deleted=True))
 
     async def create_key(self, request: Request) -> Reply:
         """For the user in the path, or for oneself."""
@@ -107,7 +107,7 @@ class Management:
         by = _author(request)
         user_id = _user_id(request, by)
         records = await self._keyring.list(by, user_id)
-        return _reply(shapes.KeyList([_shown(record) for record in records]))
+        return _reply(shapes.KeyList([_shown(record) for record in records], None))
 
     async def show_key(self, request: Request) -> Reply:
         return _reply(_shown(await self._keyring.get(_author(request), _id(request))))
@@ -119,15 +119,15 @@ class Management:
 
     async def delete_key(self, request: Request) -> Reply:
         await self._keyring.delete(_author(request), _id(request))
-        return _reply(shapes.Deleted(_id(request)))
+        return _reply(shapes.Deleted(_id(request), deleted=True))
 
     async def rotate_key(self, request: Request) -> Reply:
-        grace = asked.seconds(asked.body(request, shapes.Rotation).grace_period)
-        if grace > MAX_GRACE_SECONDS:
+        grace = asked.seconds(asked.body(request, shapes.Rotation, optional=True).grace_period)
+        if grace > shapes.MAX_GRACE_SECONDS:
             raise Unprocessable("'grace_period' must be 30 days at most.", param="grace_period")
         attempt = request.header(b"idempotency-key")
-        if attempt is not None and not 1 <= len(attempt) <= MAX_IDEMPOTENCY_KEY:
-            raise Unprocessable(f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+        if attempt is not None and _IDEMPOTENCY_KEY.fullmatch(attempt) is None:
+            raise Unprocessable("An Idempotency-Key has 1 to 255 letters, digits and signs of ASCII, and no space.")
         made = await self._keyring.rotate(_author(request), _id(request), grace_seconds=grace, idempotency_key=attempt)
         return _reply(shapes.KeyWithSecret(**_with_secret(made)))
 

@@ -38,13 +38,19 @@ Email = Annotated[
         description="An address, in which case does not count",
     ),
 ]
-Duration = Annotated[
-    str,
-    Meta(pattern=r"^[0-9]{1,9}(s|m|h|d|w)$", description="Seconds, minutes, hours, days or weeks, as in `90d`"),
-]
-Seconds = Annotated[int, Meta(ge=0, le=10**9)]
+MAX_GRACE_SECONDS = 30 * 86_400
+_DURATION = "Seconds, minutes, hours, days or weeks, as in `90d`"
+Lifetime = (
+    Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}(s|m|h|d|w)$", description=_DURATION)]
+    | Annotated[int, Meta(ge=1, le=10**9)]
+)
+Grace = (
+    Annotated[str, Meta(pattern=r"^[0-9]{1,7}(s|m|h|d|w)$", description=_DURATION)]
+    | Annotated[int, Meta(ge=0, le=MAX_GRACE_SECONDS)]
+)
 Moment = Annotated[datetime, Meta(tz=True)]
-Epoch = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # the end of the year 9999
+LAST_MOMENT = 253_402_300_799  # the end of the year 9999
+Epoch = Annotated[int, Meta(ge=0, le=LAST_MOMENT)]
 Metadata = Annotated[dict[str, Any], Meta(max_length=64, description="Whatever you want to keep with the key")]
 
 
@@ -80,7 +86,7 @@ class KeyChange(_Asked, frozen=True, kw_only=True):
     """What shall be otherwise of a key. What is not there stays. An expiry of null: it never ends."""
 
     name: Name | UnsetType = UNSET
-    expires_in: Duration | Seconds | UnsetType = UNSET
+    expires_in: Lifetime | UnsetType = UNSET
     expires_at: Epoch | Moment | UnsetType | None = UNSET
     scopes: Scopes | UnsetType = UNSET
     models: Models | UnsetType | None = UNSET
@@ -96,7 +102,7 @@ class NewKey(KeyChange, frozen=True, kw_only=True):
 class Rotation(_Asked, frozen=True, kw_only=True):
     """How long the secret lives on that is replaced: up to 30 days."""
 
-    grace_period: Duration | Seconds = "24h"
+    grace_period: Grace = "24h"
 
 
 class BootstrapRequest(_Asked, frozen=True, kw_only=True):
@@ -135,7 +141,7 @@ class KeyList(msgspec.Struct, frozen=True):
     """All keys of a user: there are never more than 20."""
 
     data: list[ShownKey]
-    next_cursor: None = None
+    next_cursor: None
 
 
 class Me(msgspec.Struct, frozen=True):
@@ -151,7 +157,7 @@ class Deleted(msgspec.Struct, frozen=True):
     """What is no longer there."""
 
     id: str
-    deleted: Literal[True] = True
+    deleted: Literal[True]
 
 
 class ErrorFields(msgspec.Struct, frozen=True):
