@@ -29,15 +29,21 @@ def pool(output: Path) -> Iterator[Cognito]:
 
 
 @pytest.fixture(scope="module")
-def one(pool: Cognito, output: Path) -> Iterator[Program]:
-    with program.administered(output / "one", **pool.environment()) as gateway:
+def environments(pool: Cognito) -> tuple[dict[str, str], dict[str, str]]:
+    """Of two processes, which are told apart by their access keys."""
+    return pool.environment(), pool.environment()
+
+
+@pytest.fixture(scope="module")
+def one(environments: tuple[dict[str, str], dict[str, str]], output: Path) -> Iterator[Program]:
+    with program.administered(output / "one", **environments[0]) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="module")
-def other(pool: Cognito, output: Path, one: Program) -> Iterator[Program]:
+def other(environments: tuple[dict[str, str], dict[str, str]], output: Path, one: Program) -> Iterator[Program]:
     """Another process on the same pool."""
-    with program.running(output / "other", **pool.environment()) as gateway:
+    with program.running(output / "other", **environments[1]) as gateway:
         gateway.key = one.key
         yield gateway
 
@@ -64,6 +70,25 @@ def test_keys_made_by_two_processes_at_once_are_all_there(one: Program, other: P
     held = one.ask("GET", f"/api/users/{user['id']}/keys").json["data"]
     assert len(held) == 8
     assert {key["id"] for key in held} == {key["id"] for key in made}
+    assert {call(gateway, key["key"]) for gateway in (one, other) for key in made} == {200}
+
+
+@pytest.mark.parametrize("order", ["1r1w2r2w", "1r2r1w2w", "1r2r2w1w", "2r1r1w2w", "2r1r2w1w", "2r2w1r1w"])
+def test_two_admins_at_two_processes_in_any_order_make_two_keys(
+    one: Program, other: Program, pool: Cognito, environments: tuple[dict[str, str], dict[str, str]], order: str
+) -> None:
+    user = make_user(one)
+    # Two slots are free, so that both often take the same one.
+    write(pool, user["id"], **{f"api_key_{slot:02d}": "taken" for slot in range(1, 19)})
+    sides = {side: settings["AWS_ACCESS_KEY_ID"] for side, settings in zip("12", environments, strict=True)}
+    operations = {"r": READ, "w": "AdminUpdateUserAttributes"}
+    steps = [(sides[order[at]], operations[order[at + 1]]) for at in range(0, len(order), 2)]
+    pool.order([(sides["1"], READ), (sides["2"], READ), *steps])  # each looks its caller's key up first
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        made = list(threads.map(lambda gateway: make_key(gateway, user), [one, other]))
+    held = one.ask("GET", f"/api/users/{user['id']}/keys").json["data"]
+    assert {key["id"] for key in held} == {key["id"] for key in made}
+    assert len(held) == 2
     assert {call(gateway, key["key"]) for gateway in (one, other) for key in made} == {200}
 
 
