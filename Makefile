@@ -26,7 +26,7 @@ key: ## print a new admin key for the state in .stile/
 	@$(LOCAL) src/lambda/app.py key
 
 test: ## the test suite
-	@$(DEV) -m pytest -n 4 tests --ignore=tests/e2e --ignore=tests/template
+	@$(DEV) -m pytest -n 4 -o faulthandler_timeout=90 tests --ignore=tests/e2e --ignore=tests/template
 
 cover: ## the test suite with branch coverage
 	@$(DEV) -m coverage erase

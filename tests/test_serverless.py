@@ -92,7 +92,9 @@ class Gateway:
             "requestContext": {},
             "body": None if body is None else json.dumps(body),
         }
-        return json.loads(self.api.invoke(event).body())
+        said = json.loads(self.api.invoke(event).body())
+        self.api.waiting()
+        return said
 
     def calls(self) -> list[dict[str, Any]]:
         """The log lines of calls, when the function is idle: it may be frozen then, so all must be out."""
@@ -265,13 +267,12 @@ def test_after_a_freeze_the_directory_is_asked_over_a_new_connection(folder: Pat
     with serving(folder, state, STILE_KEY_CACHE_SECONDS="0") as gateway:
         for _ in range(3):
             assert gateway.manage("GET", "/api/me")["role"] == "admin"
-            assert gateway.ask("echo").head().status == 200
-            gateway.api.waiting()
             gateway.running.freeze()
             state.pool.hang_up()
             again = gateway.ask("echo")
             gateway.running.thaw()
             assert again.head().status == 200
+            gateway.api.waiting()
 
 
 def test_a_function_needs_a_pepper_that_stays(folder: Path, state: State) -> None:
@@ -282,7 +283,9 @@ def test_a_function_needs_a_pepper_that_stays(folder: Path, state: State) -> Non
 
 def modules(gateway: Gateway) -> set[str]:
     event = {"httpMethod": "GET", "path": "/seen", "requestContext": {}}
-    return set(gateway.api.invoke(event).body().decode().split("\n"))
+    seen = gateway.api.invoke(event).body().decode()
+    gateway.api.waiting()
+    return set(seen.split("\n"))
 
 
 @pytest.mark.parametrize("model", ["ok", "claude", "on-bedrock"])

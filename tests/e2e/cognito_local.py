@@ -18,7 +18,8 @@ from typing import Any
 
 from tests.mocks import cognito
 from tests.mocks.aws import Aws
-from tests.mocks.cognito import Cognito, Refused
+from tests.mocks.cognito import Cognito
+from tests.mocks.cognito_rules import Refused
 from tests.program import wait_for
 from tools import venv
 
