@@ -57,7 +57,9 @@ class Users:
     ) -> Entry:
         """A user with a role. Raises Forbidden, EmailTaken, Unprocessable (see Directory.create)."""
         by.require_admin()
-        values = {ROLE: Standing(role, int(self._clock()), machine), POLICY: policy}
+        values: dict[str, object] = {ROLE: Standing(role, int(self._clock()), machine)}
+        if policy is not None:
+            values[POLICY] = policy
         for name, value in values.items():
             self._entries.write("", name, value)  # what is too large shall be told before there is a user
         try:
