@@ -85,15 +85,14 @@ def directory(request: pytest.FixtureRequest, output: Path) -> Iterator[dict[str
     if request.param == "sqlite":
         yield {}
         return
-    with cognito.running(output / "aws") as pool:
+    with cognito.running(Path(tempfile.mkdtemp(dir=output))) as pool:
         yield pool.environment()
 
 
 @pytest.fixture(scope="session")
 def gateway(output: Path, upstream: mock.Upstream, directory: dict[str, str]) -> Iterator[Program]:
     """A gateway whose model file names every script of the provider, and a few places where nobody is."""
-    folder = output / (directory.get("STILE_DIRECTORY") or "sqlite")
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=output))  # pytest may come back to a directory that it has left
     config = folder / "config.yaml"
     config.write_text(model_file(upstream))
     settings = {"STILE_CONFIG": str(config), "STILE_TIMEOUT_SECONDS": "20", **directory}

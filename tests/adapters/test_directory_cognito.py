@@ -303,7 +303,13 @@ def test_one_lookup_answers_everything_for_a_call(pool: Cognito) -> None:
 
 def test_a_pool_that_lacks_attributes_is_told_which(pool: Cognito) -> None:
     with pool.aws.client("cognito-idp") as client:
-        schema = [{"Name": "role", "AttributeDataType": "String", "Mutable": True}]
+        fixed = {"Name": "policy", "AttributeDataType": "String", "Mutable": False}
+        short = {
+            "Name": "api_key_01",
+            "AttributeDataType": "String",
+            "StringAttributeConstraints": {"MaxLength": "256"},
+        }
+        schema = [{"Name": "role", "AttributeDataType": "String", "Mutable": True}, fixed, {**short, "Mutable": True}]
         other = client.create_user_pool(PoolName="other", Schema=schema)["UserPool"]["Id"]
 
     async def main() -> None:
@@ -312,7 +318,9 @@ def test_a_pool_that_lacks_attributes_is_told_which(pool: Cognito) -> None:
             with pytest.raises(ConfigError) as refused:
                 await CognitoDirectory(client, other).prepare()
             assert len(refused.value.faults) == 21
-            assert "lacks the attribute custom:policy" in refused.value.faults[0]
+            for fault, name in zip(refused.value.faults[:2], ("policy", "api_key_01"), strict=True):
+                assert f"has an attribute custom:{name} that is not a mutable string of up to 2048" in fault
+            assert "lacks the attribute custom:api_key_02" in refused.value.faults[2]
             with pytest.raises(ConfigError) as refused:
                 await CognitoDirectory(client, "eu-west-1_Nobody").prepare()
             assert "cannot be used" in refused.value.faults[0]

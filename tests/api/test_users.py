@@ -96,7 +96,7 @@ def test_a_taken_address_is_a_409_whatever_its_case(gateway: Program) -> None:
         ({"email": "nobody"}, 422, "invalid_value", "email"),
         ({"email": "a b@example.com"}, 422, "invalid_value", "email"),
         ({"email": 'a"b@example.com'}, 422, "invalid_value", "email"),
-        ({"email": "a@" + "b" * 253 + ".com"}, 422, "invalid_value", "email"),
+        ({"email": "a@" + "b" * 123 + ".com"}, 422, "invalid_value", "email"),
         ({"email": "a@example.com", "role": "owner"}, 422, "invalid_value", "role"),
         ({"email": "a@example.com", "rôle": "admin"}, 422, "unknown_parameter", "rôle"),
         ({"email": "a@example.com", "policy": {"models": []}}, 422, "invalid_value", "policy.models"),

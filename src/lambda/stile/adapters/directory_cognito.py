@@ -17,7 +17,7 @@ from typing import TypeVar
 from stile.adapters import user_pool
 from stile.adapters.aws_client import AwsClient
 from stile.adapters.aws_error import AwsError
-from stile.adapters.user_pool import Created, Described, Nothing, User, UserPool, Users
+from stile.adapters.user_pool import Created, Declared, Described, Nothing, User, UserPool, Users
 from stile.core.keys import SLOTS
 from stile.core.records import MAX_ATTRIBUTE_BYTES, Entry, Page, slot_attribute
 from stile.entries import POLICY, ROLE
@@ -68,16 +68,10 @@ class CognitoDirectory:
             self._pool.unavailable(error)
             return
         self._addresses_are_aliases = "email" in pool.alias_attributes
-        there = {attribute.name for attribute in pool.schema_attributes}
-        lacking = [f"{_CUSTOM}{name}" for name in _DECLARED if f"{_CUSTOM}{name}" not in there]
-        if lacking:
-            raise ConfigError(
-                [
-                    f"STILE_USER_POOL_ID: {self._pool_id} lacks the attribute {name}; add it to the pool as a mutable"
-                    f" string of up to {MAX_ATTRIBUTE_BYTES} characters"
-                    for name in lacking
-                ]
-            )
+        there = {attribute.name: attribute for attribute in pool.schema_attributes}
+        faults = [fault for name in _DECLARED if (fault := _fault(f"{_CUSTOM}{name}", there)) is not None]
+        if faults:
+            raise ConfigError([f"STILE_USER_POOL_ID: {self._pool_id} {fault}" for fault in faults])
 
     async def get(self, user_id: str) -> Entry | None:
         if not _is_user_id(user_id):
@@ -274,6 +268,16 @@ def _entry(user: User) -> Entry:
             if name.removeprefix(_CUSTOM) in _DECLARED and name.startswith(_CUSTOM)
         },
     )
+
+
+def _fault(name: str, there: Mapping[str, Declared]) -> str | None:
+    """What is wrong with an attribute of the pool's schema."""
+    must = f"a mutable string of up to {MAX_ATTRIBUTE_BYTES} characters"
+    if name not in there:
+        return f"lacks the attribute {name}; add it to the pool as {must}"
+    if not there[name].holds(MAX_ATTRIBUTE_BYTES):
+        return f"has an attribute {name} that is not {must}; Cognito never changes one, so take another pool"
+    return None
 
 
 def _is_user_id(text: str) -> bool:

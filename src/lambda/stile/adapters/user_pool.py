@@ -68,10 +68,30 @@ class Created(msgspec.Struct, rename="pascal"):
     user: User
 
 
+class Lengths(msgspec.Struct, rename="pascal"):
+    """How long a text may be. Cognito says it in texts, too."""
+
+    max_length: str = "2048"
+
+
+class Declared(msgspec.Struct, rename="pascal"):
+    """An attribute as the pool's schema has it."""
+
+    name: str
+    attribute_data_type: str = "String"
+    mutable: bool = True
+    string_attribute_constraints: Lengths | None = None
+
+    def holds(self, size: int) -> bool:
+        """Whether it is a text of up to `size` characters that can be written again."""
+        lengths = self.string_attribute_constraints or Lengths()
+        return self.attribute_data_type == "String" and self.mutable and int(lengths.max_length) >= size
+
+
 class Pool(msgspec.Struct, rename="pascal"):
     """What the pool says of itself."""
 
-    schema_attributes: Sequence[Attribute] = ()
+    schema_attributes: Sequence[Declared] = ()
     alias_attributes: Sequence[str] = ()
 
 

@@ -11,7 +11,7 @@ from stile.core.records import Role, Scope
 from stile.shown import ShownKey, ShownUser
 
 MAX_NAME_BYTES = 128
-MAX_EMAIL_BYTES = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+MAX_EMAIL_CHARACTERS = 128  # Cognito takes no longer ones
 
 _MODEL = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Models = Annotated[
@@ -33,7 +33,7 @@ Name = Annotated[
 Email = Annotated[
     str,
     Meta(
-        max_length=MAX_EMAIL_BYTES,
+        max_length=MAX_EMAIL_CHARACTERS,
         pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](-?[A-Za-z0-9])*(\.[A-Za-z0-9](-?[A-Za-z0-9])*)+$",
         description="An address, in which case does not count",
     ),
