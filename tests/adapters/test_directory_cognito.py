@@ -24,6 +24,7 @@ from stile.entries import Entries
 from stile.errors import ConfigError, Conflict, DirectoryUnavailable, PublicError, Unconfirmed
 from stile.keyring import KeyFields, Keyring, NewKey
 from stile.ports import Change
+from stile.telemetry import AuditRecord
 from stile.users import Users
 
 PEPPER = Pepper({1: b"p" * 32})
@@ -237,6 +238,26 @@ def test_a_write_that_was_neither_answered_nor_applied_is_unconfirmed_and_sent_o
         assert (told.value.status, told.value.code) == (503, "change_unconfirmed")
         assert dict(told.value.headers)["retry-after"]
         assert pool.calls[WRITE] == before + 1
+
+    play(pool, story)
+
+
+def test_a_write_after_which_nothing_can_be_read_is_unconfirmed_and_audited(
+    pool: Cognito, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_pool, "SECONDS", 0.3)
+
+    async def story(one: Side) -> None:
+        user_id = (await one.users.create(BY, address(), "member")).user_id
+        lines: list[AuditRecord] = []
+        keyring = Keyring(one.directory, PEPPER, audit=lines.append)
+        pool.hook(WRITE, lambda: pool.fail(READ, 1000))
+        try:
+            with pytest.raises(Unconfirmed):
+                await keyring.create(BY, user_id, KeyFields(name="k"))
+        finally:
+            pool.calm()
+        assert [(line.action, line.outcome) for line in lines] == [("key.create", "unknown")]
 
     play(pool, story)
 

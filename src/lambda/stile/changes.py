@@ -9,7 +9,7 @@ import msgspec
 from stile.core.records import Entry
 from stile.core.rights import Author
 from stile.entries import Entries
-from stile.errors import Conflict, Unconfirmed
+from stile.errors import Conflict, DirectoryUnavailable, Unconfirmed
 from stile.ports import Change, Directory
 from stile.telemetry import AuditRecord
 
@@ -50,7 +50,10 @@ class Changes:
         try:
             await self._directory.write(user_id, changes)
         except Conflict:
-            entry = await self._directory.get(user_id)
+            try:
+                entry = await self._directory.get(user_id)
+            except DirectoryUnavailable as error:
+                raise Unconfirmed(headers=error.headers) from error
             if entry is None or not held(entry):
                 raise
 

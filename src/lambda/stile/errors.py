@@ -150,6 +150,11 @@ class DirectoryUnavailable(PublicError):
 class Unconfirmed(DirectoryUnavailable):
     code = "change_unconfirmed"
 
+    def __init__(self, *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(
+            "Nobody knows whether the change was made. Look, and make it again if it was not.", headers=headers
+        )
+
 
 class UpstreamTimeout(PublicError):
     status, kind, code = 504, "upstream_error", "upstream_timeout"

@@ -12,7 +12,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 from stile.adapters import user_pool
 from stile.adapters.aws_client import AwsClient
@@ -40,8 +39,6 @@ _REMEMBERED = 1000  # Usernames that are not the sub
 _NOBODY = "stile-readiness"
 _CUSTOM = "custom:"
 _DECLARED = (ROLE, POLICY, *(slot_attribute(slot) for slot in range(1, SLOTS + 1)))
-
-T = TypeVar("T")
 
 
 class CognitoDirectory:
@@ -134,7 +131,11 @@ class CognitoDirectory:
                 raise ValueTooLarge(f"{name} would hold more than {MAX_ATTRIBUTE_BYTES} bytes; nothing was written.")
         unheard = await self._compare_and_write(user_id, changes)
         await asyncio.sleep(self._window * (1 + _MARGIN))
-        if await self._holds(user_id, {name: change.after for name, change in changes.items()}):
+        try:
+            held = await self._holds(user_id, {name: change.after for name, change in changes.items()})
+        except DirectoryUnavailable as error:
+            raise _unconfirmed(error) from error
+        if held:
             return
         if unheard is not None:
             raise self._failed(unheard)
@@ -248,12 +249,7 @@ class CognitoDirectory:
     def _failed(self, error: AwsError) -> DirectoryUnavailable:
         """What is told of a change that failed: whether it may have been made after all."""
         told = self._pool.unavailable(error)
-        if error.heard:
-            return told
-        return Unconfirmed(
-            "Cognito did not say whether the change was made. Look, and make it again if it was not.",
-            headers=told.headers,
-        )
+        return told if error.heard else _unconfirmed(told)
 
 
 def _entry(user: User) -> Entry:
@@ -285,6 +281,10 @@ def _is_user_id(text: str) -> bool:
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False
+
+
+def _unconfirmed(told: DirectoryUnavailable) -> Unconfirmed:
+    return Unconfirmed(headers=told.headers)
 
 
 def _taken(email: str) -> EmailTaken:

@@ -101,11 +101,10 @@ def within_bytes(text: str | UnsetType, name: str, most: int) -> None:
 
 def key_fields(said: KeyChange) -> KeyFields:
     """What a body says of a key."""
-    unset = msgspec.UNSET
     return KeyFields(
         name=said.name,
-        scopes=unset if said.scopes is unset else tuple(dict.fromkeys(said.scopes)),
-        models=unset if said.models is unset else said.models and tuple(said.models),
+        scopes=UNSET if said.scopes is UNSET else tuple(dict.fromkeys(said.scopes)),
+        models=UNSET if said.models is UNSET else said.models and tuple(said.models),
         metadata=said.metadata,
         expires=_expires(said),
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from stile.bootstrap import MIN_TOKEN
 from stile.core.records import Role, Scope
 from stile.shown import ShownKey, ShownUser
 
@@ -108,7 +109,7 @@ class Rotation(_Asked, frozen=True, kw_only=True):
 class BootstrapRequest(_Asked, frozen=True, kw_only=True):
     """The one-time token, at least 64 hex characters, and whom it makes the first admin."""
 
-    token: Annotated[str, Meta(min_length=64, max_length=512, pattern=r"^[0-9a-fA-F]+$")]
+    token: Annotated[str, Meta(min_length=MIN_TOKEN, max_length=512, pattern=r"^[0-9a-fA-F]+$")]
     email: Email
 
 
