@@ -58,7 +58,9 @@ def test_lists_come_in_the_background_and_a_missing_one_fails_nothing() -> None:
         await served.refresh()
         assert served.found() == {"openai": 1, "groq": None}
         assert [model.id for model in served.models()] == ["echo", "openai/gpt-4o"]
-        assert served.routes.find("openai/not-listed")[0].model == "not-listed"
+        group = served.routes.find("openai/not-listed")
+        assert group is not None
+        assert group.targets[0].model == "not-listed"
         await served.close()
 
     asyncio.run(story())
@@ -70,4 +72,6 @@ def test_an_entry_named_echo_replaces_it() -> None:
 
     target = sources.find({"OPENAI_API_KEY": "a"})[0].target
     assert target is not None
-    assert Catalog({"echo": [target]}, [], lists).routes.find("echo")[0].provider == "openai"
+    group = Catalog({"echo": [target]}, [], lists).routes.find("echo")
+    assert group is not None
+    assert group.targets[0].provider == "openai"

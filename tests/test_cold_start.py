@@ -17,8 +17,8 @@ from stile.telemetry import Telemetry
 
 async def main():
     known = settings.read(os.environ)
-    models, environment = await build.read_configuration(known, os.environ)
-    async with build.gateway(known, models, environment, Telemetry(Path(os.devnull))) as gateway:
+    configuration = await build.read_configuration(known, os.environ)
+    async with build.gateway(known, configuration, Telemetry(Path(os.devnull))) as gateway:
         key = await local._first_key(gateway)
         for stream in ("false", "true"):
             status = await call(gateway.app, key, b'{"model":"ok","stream":%s,"messages":[{}]}' % stream.encode())

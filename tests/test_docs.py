@@ -183,7 +183,7 @@ def test_the_examples_of_model_files_can_be_read(folder: Path) -> None:
         path = folder / "config.yaml"
         path.write_text(text)
         environment = dict.fromkeys(re.findall(r"os\.environ/(\w+)", text), "x")
-        assert modelfile.load(path, environment).warnings == []
+        assert modelfile.read(str(path), text.encode(), environment).warnings == []
 
 
 def test_the_readmes_curl_line_gives_the_answer_that_it_shows(folder: Path) -> None:

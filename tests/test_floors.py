@@ -12,9 +12,11 @@ FLOORS = [
     {"errors", "__init__"},
     {"core"},
     {"ports", "settings", "telemetry", "yamlfile", "entries", "shown"},
-    {"modelfile", "sources", "changes"},
+    {"modelentries", "sources", "changes", "patience"},
+    {"modelrouting"},
+    {"modelfile"},
     {"adapters", "calls", "keyring", "users", "authentication", "catalog"},
-    {"bootstrap", "state"},
+    {"bootstrap", "state", "configuration", "renewal"},
     {"api"},
     {"build"},
     {"local", "serverless"},
@@ -30,7 +32,7 @@ LIBRARIES: dict[str, set[str]] = {
     "msgspec": set().union(*FLOORS) | {HOSTS},
     "uvicorn": {HOSTS},
     "uvloop": {HOSTS},
-    "yaml": {"yamlfile", "modelfile"},
+    "yaml": {"yamlfile", "modelentries", "modelrouting", "modelfile"},
     "yarl": {"adapters"},
 }
 FILES = sorted(path for path in (ROOT / "stile").rglob("*.py"))

@@ -14,7 +14,7 @@ ENVIRONMENT = {"OPENAI_API_KEY": "sk-openai", "ANTHROPIC_API_KEY": "sk-ant", "MY
 def load(tmp_path: Path, text: str) -> modelfile.ModelFile:
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    return modelfile.load(path, ENVIRONMENT)
+    return modelfile.read(str(path), modelfile.content_of(path), ENVIRONMENT)
 
 
 def faults(tmp_path: Path, text: str) -> list[str]:
@@ -118,13 +118,16 @@ def test_several_entries_of_one_name_are_all_targets(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_is_named_in_a_warning(tmp_path: Path) -> None:
     text = (
-        "model_list:\n  - model_name: m\n    litellm_params: {model: openai/a, rpm: 5}\n"
-        "router_settings: {num_retries: 2}\n"
+        "model_list:\n  - model_name: m\n    litellm_params: {model: openai/a, tags: [x], input_cost_per_token: 1}\n"
+        "router_settings: {redis_host: x}\ngeneral_settings: {}\nlitellm_settings: {num_retires: 1}\n"
     )
     warnings = [warning.removeprefix(str(tmp_path / "config.yaml")) for warning in load(tmp_path, text).warnings]
     assert sorted(warnings) == [
-        ":3: litellm_params.rpm has no effect here yet",
-        ":4: router_settings has no effect here yet",
+        ":3: litellm_params.input_cost_per_token has no effect here",
+        ":3: litellm_params.tags has no effect here",
+        ":4: router_settings.redis_host has no effect here",
+        ":5: general_settings has no effect here",
+        ":6: num_retires: unknown field, without effect here",
     ]
 
 
@@ -194,4 +197,4 @@ def test_a_file_of_the_wrong_shape_is_told_so(tmp_path: Path, text: str, fault: 
 
 def test_a_file_that_cannot_be_read_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        modelfile.load(tmp_path / "none.yaml", {})
+        modelfile.content_of(tmp_path / "none.yaml")

@@ -33,7 +33,8 @@ def cloud() -> Iterator[Aws]:
 
 
 def read(environment: Mapping[str, str]) -> tuple[ModelFile | None, Mapping[str, str]]:
-    return asyncio.run(build.read_configuration(settings.read(environment), environment))
+    configuration = asyncio.run(build.read_configuration(settings.read(environment), environment))
+    return configuration.models, configuration.environment
 
 
 def faults(environment: Mapping[str, str]) -> list[str]:
@@ -124,7 +125,7 @@ def test_both_are_read_at_once_and_no_connection_is_left() -> None:
 
         async with provider.running(script) as service:
             environment = {**KEY, "AWS_REGION": REGION, "AWS_ENDPOINT_URL": service.url, **BOTH}
-            models, _ = await build.read_configuration(settings.read(environment), environment)
+            models = (await build.read_configuration(settings.read(environment), environment)).models
             for _ in range(2):
                 await asyncio.wait_for(gone.acquire(), provider.SETTLED)
         assert key_of(models, "n") == "b"

@@ -1,8 +1,10 @@
 """Model names and their targets."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from stile.core import providers, routes, targets
+from stile.core import providers, targets
 from stile.core.routes import Routes, Target
 
 
@@ -10,11 +12,17 @@ def target(model: str) -> Target:
     return Target(label=f"p/{model}", provider="p", model=model, via="relay")
 
 
+def found_in(table: Routes, model: str) -> Sequence[Target]:
+    group = table.find(model)
+    assert group is not None
+    return group.targets
+
+
 def test_exact_names_come_before_patterns_and_longer_patterns_before_shorter() -> None:
     table = Routes({"a/*": [target("*")], "a/b/*": [target("deep-*")], "a/x": [target("exact")]})
-    assert [found.model for found in table.find("a/x")] == ["exact"]
-    assert [found.model for found in table.find("a/b/c")] == ["deep-c"]
-    assert [found.label for found in table.find("a/z")] == ["p/z"]
+    assert [found.model for found in found_in(table, "a/x")] == ["exact"]
+    assert [found.model for found in found_in(table, "a/b/c")] == ["deep-c"]
+    assert [found.label for found in found_in(table, "a/z")] == ["p/z"]
     assert not table.find("a/")
     assert not table.find("b")
     assert list(table.names) == ["a/x"]
@@ -23,11 +31,6 @@ def test_exact_names_come_before_patterns_and_longer_patterns_before_shorter() -
 @pytest.mark.parametrize("model", ["a/../x", "a/x?key=1", "a/x#", "a/x y", "a/x%2f", "a/é", "a/x\n"])
 def test_a_pattern_takes_only_names_that_are_harmless_in_a_url(model: str) -> None:
     assert not Routes({"a/*": [target("*")]}).find(model)
-
-
-def test_a_choice_takes_each_target() -> None:
-    targets = [target("1"), target("2")]
-    assert [routes.choose(targets, chance).model for chance in (0.0, 0.49, 0.5, 0.999)] == ["1", "1", "2", "2"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import json
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.mocks.provider import close_all
@@ -321,6 +321,34 @@ async def _tool_call(exchange: _Exchange) -> bool:
     return await exchange.end()
 
 
+async def _held(exchange: _Exchange) -> bool:
+    """Not a byte until the gate opens."""
+    await exchange.opened()
+    return await _ok(exchange)
+
+
+async def _held_reset(exchange: _Exchange) -> bool:
+    await exchange.opened()
+    return await exchange.reset()
+
+
+async def _held_other(exchange: _Exchange) -> bool:
+    """Answers in the form that was not asked for: whole for a stream, a stream for a whole answer."""
+    await exchange.opened()
+    other = {**exchange.call.json, "stream": not exchange.call.json.get("stream")}
+    return await _ok(replace(exchange, call=replace(exchange.call, body=json.dumps(other).encode())))
+
+
+async def _stall_mid(exchange: _Exchange) -> bool:
+    """Silent in the middle of an event, until the gate opens."""
+    stream = events(usage=exchange.wants_usage)
+    await exchange.head()
+    await exchange.chunk(stream[0] + stream[1][:20])
+    await exchange.opened()
+    await exchange.chunk(stream[1][20:] + b"".join(stream[2:]))
+    return await exchange.end()
+
+
 def _status(status: int, body: bytes, *headers: str) -> Script:
     async def script(exchange: _Exchange) -> bool:
         _respond(exchange.writer, status, body.replace(b"{key}", _bearer(exchange)), *headers)
@@ -330,11 +358,22 @@ def _status(status: int, body: bytes, *headers: str) -> Script:
     return script
 
 
+def _held_status(status: int, body: bytes) -> Script:
+    answer = _status(status, body)
+
+    async def script(exchange: _Exchange) -> bool:
+        await exchange.opened()
+        return await answer(exchange)
+
+    return script
+
+
 def _bearer(exchange: _Exchange) -> bytes:
     return exchange.call.headers.get("authorization", "").removeprefix("Bearer ").encode()
 
 
 _RATE_LIMITED = b'{"error":{"message":"Slow down","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}'
+_TOO_LONG = b'{\n  "error": {"message": "Too long.",\n  "type": "invalid_request_error",\n  "code": "too_long"}\n}'
 _SCRIPTS: dict[str, Script] = {
     "split": _split,
     "gated": _gated,
@@ -354,4 +393,9 @@ _SCRIPTS: dict[str, Script] = {
     "500": _status(500, b"<html>Internal error</html>"),
     "401": _status(401, b'{"error":{"message":"Incorrect API key provided: {key}","code":"invalid_api_key"}}'),
     "redirect": _status(307, b"", "location: http://127.0.0.1:1/"),
+    "held": _held,
+    "held-reset": _held_reset,
+    "held-other": _held_other,
+    "held-400": _held_status(400, _TOO_LONG),
+    "stall-mid": _stall_mid,
 }

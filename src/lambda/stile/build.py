@@ -1,31 +1,36 @@
 """Puts the parts together: the only file that picks adapters."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from stile import modelfile, sources, state
-from stile.adapters import aws_configuration, model_lists
+from stile import sources, state
+from stile.adapters import model_lists
+from stile.adapters.bedrock_bearer import BedrockBearer
 from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
 from stile.api.endpoint import Frame
 from stile.api.health import Health
 from stile.api.management import Management
+from stile.api.models import ModelStates
 from stile.api.openai import OpenAI
+from stile.api.pulse import Rhythm
 from stile.api.routes import Table
 from stile.authentication import Authenticator
 from stile.bootstrap import Bootstrap
 from stile.calls import Calls
 from stile.catalog import Catalog
-from stile.core.routes import Via
+from stile.configuration import Configuration
+from stile.core.health import Health as TargetsHealth
+from stile.core.routes import DEFAULT_POLICY, Target, Via
 from stile.keyring import Keyring
-from stile.modelfile import ModelFile
 from stile.ports import Directory, Upstream
+from stile.renewal import Renewal
 from stile.settings import Settings
+from stile.sources import Source
 from stile.telemetry import Telemetry
 from stile.users import Users
 
@@ -36,7 +41,8 @@ if TYPE_CHECKING:
 class Gateway(msgspec.Struct, frozen=True):
     """A gateway that runs: its ASGI app, and what a host's story needs beside it.
 
-    `warm_up` does now what otherwise the first calls would do. `release` lets go of idle connections.
+    `warm_up` does now what otherwise the first calls would do. `release` lets go of idle connections; `restored`, after
+    a snapshot, of what is another's, and fetches secrets anew.
     """
 
     app: Table
@@ -46,37 +52,51 @@ class Gateway(msgspec.Struct, frozen=True):
     keyring: Keyring
     warm_up: Callable[[], Awaitable[None]]
     release: Callable[[], Awaitable[None]]
+    restored: Callable[[], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
 async def gateway(
-    settings: Settings, models: ModelFile | None, environment: Mapping[str, str], telemetry: Telemetry
+    settings: Settings, configuration: Configuration, telemetry: Telemetry
 ) -> AsyncGenerator[Gateway, None]:
     """Everything, connected; taken apart at the end.
 
     Raises StateError when the state on disk cannot be used, ConfigError when that in AWS cannot.
     """
     async with contextlib.AsyncExitStack() as stack:
+        environment = configuration.environment
         directory, pepper = await state.open_state(settings, environment, stack)
         upstreams: dict[Via, Upstream] = {
-            "relay": RelayUpstream(),
+            "relay": RelayUpstream(BedrockBearer(environment)),
             "litellm": LiteLLMUpstream(settings.timeout_seconds, _media_fetcher() if settings.fetch_urls else None),
             "echo": EchoUpstream(),
         }
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
-        found = sources.of_table(models.table) if models else sources.find(environment)
-        catalog = Catalog(models.table if models else {}, found, model_lists.fetch)
+        policy = configuration.models.policy if configuration.models else DEFAULT_POLICY
+        catalog = Catalog(*_served(configuration), model_lists.fetch, policy)
         stack.push_async_callback(catalog.close)
+
+        def adopt() -> None:
+            catalog.replace(*_served(configuration))
+
+        renewal = Renewal(configuration.renew if configuration.has_secrets else None, adopt)
+        stack.push_async_callback(renewal.close)
+        targets_health = TargetsHealth(policy)
         authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds)
         users = Users(directory, pepper, audit=telemetry.audit, forget=authenticator.forget_user)
         keyring = Keyring(directory, pepper, audit=telemetry.audit, forget=authenticator.forget)
         bootstrap = Bootstrap(directory, users, keyring, sha256=settings.bootstrap_sha256, audit=telemetry.audit)
-        openai = OpenAI(Calls(catalog.routes, upstreams), catalog)
+        openai = OpenAI(Calls(catalog.routes, upstreams, targets_health, renewal), catalog)
         frame = Frame(
-            authenticator, telemetry, timeout=settings.timeout_seconds, max_body_bytes=settings.max_body_bytes
+            authenticator,
+            telemetry,
+            timeout=settings.timeout_seconds,
+            max_body_bytes=settings.max_body_bytes,
+            rhythm=Rhythm(settings.keep_alive_seconds, settings.whole_keep_alive_seconds),
         )
-        health = Health(authenticator, directory, catalog)
+        models = ModelStates(catalog, targets_health)
+        health = Health(authenticator, directory, catalog, models)
         management = Management(users, keyring, bootstrap, cache_seconds=settings.key_cache_seconds)
 
         async def warm_up() -> None:
@@ -88,14 +108,19 @@ async def gateway(
             for upstream in upstreams.values():
                 await upstream.release()
 
+        async def restored() -> None:
+            await release()
+            await renewal.now(at_once=True)
+
         yield Gateway(
-            app=Table(frame, openai, management, health),
+            app=Table(frame, openai, management, models, health),
             catalog=catalog,
             directory=directory,
             users=users,
             keyring=keyring,
             warm_up=warm_up,
             release=release,
+            restored=restored,
         )
 
 
@@ -105,16 +130,16 @@ def _media_fetcher() -> "MediaFetcher":
     return MediaFetcher()
 
 
-async def read_configuration(
-    settings: Settings, environment: Mapping[str, str]
-) -> tuple[ModelFile | None, Mapping[str, str]]:
-    """The model file, if one is set, and the environment that it and the providers are read from.
+async def read_configuration(settings: Settings, environment: Mapping[str, str]) -> Configuration:
+    """The configuration, read. Raises ConfigError with every fault."""
+    configuration = Configuration(settings, environment)
+    await configuration.read()
+    return configuration
 
-    That is the process's own with the fields of the providers' secret over it: the secret was named for this alone,
-    while an environment holds whatever a machine has. Raises ConfigError.
-    """
-    content, fields = await aws_configuration.fetch(settings, environment)
-    complete = {**environment, **fields}
-    if content is not None:
-        return modelfile.read(str(settings.config), content, complete), complete
-    return modelfile.load(settings.config, complete) if isinstance(settings.config, Path) else None, complete
+
+def _served(configuration: Configuration) -> tuple[Mapping[str, list[Target]], Sequence[Source]]:
+    """The model file's targets and the providers that have lists of models."""
+    models = configuration.models
+    if models is None:
+        return {}, sources.find(configuration.environment)
+    return models.table, sources.of_table(models.table)

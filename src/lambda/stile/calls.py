@@ -1,22 +1,51 @@
-"""The story of one model call: route → send → meter → settle.
+"""The story of one model call: route → attempts → meter → settle.
 
-What comes back is either whole or a stream of events. Usage is settled when the body was handed over, or, for streams,
-when they end, in whatever way they end.
+An attempt that fails is followed by the next one of the plan until the first event of a stream, or a whole answer, is
+there: from then on it is the answer. Usage is settled when the body was handed over, or, for streams, when they end, in
+whatever way they end.
 """
 
-import random
+import asyncio
+import math
+import secrets
+import time
 from collections.abc import AsyncGenerator, Mapping
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from stile.core import routes, sse, usage
+from stile.core import envelope, failures, sse, usage
 from stile.core.body import Fields
+from stile.core.failures import Failure
+from stile.core.health import Health
+from stile.core.plan import Plan
 from stile.core.records import Caller
 from stile.core.routes import Routes, Target, Via
 from stile.core.sse import StreamMeter
-from stile.errors import Forbidden, ModelNotFound, UpstreamFailed
+from stile.errors import BadRequest, Forbidden, ModelNotFound, PublicError, UpstreamFailed, UpstreamTimeout
+from stile.patience import Patience
 from stile.ports import Headers, Operation, Upstream, UpstreamAnswer, UpstreamRequest
 from stile.telemetry import CallRecord
+
+IDLE_SECONDS = 300.0  # between two events of a stream, where the configuration says nothing
+
+_JSON: Headers = [(b"content-type", b"application/json")]
+_MEANING = {
+    "upstream_unreachable": failures.UNREACHABLE,
+    "upstream_broken": failures.BROKEN,
+    "upstream_timeout": failures.TIMEOUT,
+}
+_chance = secrets.SystemRandom().random  # a seeded generator would be the same in all that a snapshot is restored to
+
+
+class Secrets(Protocol):
+    """Those of the configuration."""
+
+    def look(self) -> None:
+        """Renew them in the background when they are old."""
+
+    async def now(self) -> bool:
+        """Renew them; answers whether any has changed."""
 
 
 class ModelCall(msgspec.Struct, frozen=True):
@@ -31,36 +60,34 @@ class ModelCall(msgspec.Struct, frozen=True):
     headers: Headers
 
 
+class _Failed(Exception):
+    """One attempt's end, and what the caller is told when no other follows."""
+
+    def __init__(self, failure: Failure, told: UpstreamAnswer | PublicError) -> None:
+        super().__init__(failure.kind)
+        self.failure = failure
+        self.told = told
+
+
 class Calls:
-    """Takes model calls to their targets."""
+    """Takes model calls to their targets, and has the configuration's secrets renewed when a provider refuses one."""
 
-    def __init__(self, table: Routes, upstreams: Mapping[Via, Upstream]) -> None:
-        self._routes = table
+    def __init__(self, routes: Routes, upstreams: Mapping[Via, Upstream], health: Health, secrets: Secrets) -> None:
+        self._routes = routes
         self._upstreams = upstreams
+        self._health = health
+        self._secrets = secrets
 
-    async def make(self, caller: Caller, call: ModelCall, record: CallRecord) -> UpstreamAnswer:
+    async def make(self, caller: Caller, call: ModelCall, record: CallRecord, ends: float = math.inf) -> UpstreamAnswer:
         """Make the call and note what it used in `record`. Raises PublicError.
 
-        A body that streams must be iterated to its end or closed: both settle the call.
+        `ends`: when its time is over, by the loop's clock. A body that streams must be iterated to its end or closed:
+        both settle the call.
         """
+        self._secrets.look()
         record.model, record.stream = call.model, call.stream
-        target = self._route(caller, call)
-        record.target = target.label
-        answer = await self._upstreams[target.via].send(
-            UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers)
-        )
-        if isinstance(answer.body, bytes):
-            if answer.status < 400:
-                _settle(record, _usage_of(answer.body, call))
-            else:
-                record.error = "upstream_error"
-            return answer
-        meter = StreamMeter(hide_usage=not call.wants_usage)
-        return UpstreamAnswer(answer.status, answer.headers, _metered(answer.body, meter, call, record))
-
-    def _route(self, caller: Caller, call: ModelCall) -> Target:
-        targets = self._routes.find(call.model)
-        if not targets:
+        group = self._routes.find(call.model)
+        if group is None:
             raise ModelNotFound(
                 f"The model '{call.model}' does not exist here. GET /v1/models lists those you can use.", param="model"
             )
@@ -68,31 +95,154 @@ class Calls:
             raise Forbidden(
                 f"This API key may not use the model '{call.model}'.", code="model_not_allowed", param="model"
             )
-        if len(targets) == 1:
-            return targets[0]
-        return routes.choose(targets, random.random())  # noqa: S311 (spreads load; nothing secret)
+        try:
+            return await self._walk(Plan(self._routes, self._health, group, _chance), call, record, ends)
+        except asyncio.CancelledError:
+            _settle(record, usage.estimate(call.size, 0))
+            raise
+
+    async def _walk(self, plan: Plan, call: ModelCall, record: CallRecord, ends: float) -> UpstreamAnswer:
+        """Attempt after attempt, until one succeeds or none is left: then what the last one ended with."""
+        now = asyncio.get_running_loop().time
+        last: _Failed | None = None
+        while (step := plan.next(now(), ends)) is not None:
+            target, wait = step
+            if wait:
+                record.upstream_ms += wait * 1000
+                await asyncio.sleep(wait)
+            try:
+                answer = await self._attempt(target, call, record)
+            except _Failed as failed:
+                last = failed
+                plan.failed(target, failed.failure, now())
+                _note(record, target, failed.failure)
+                if failed.failure.kind == "unauthorized" and await self._secrets.now():
+                    plan.renew()
+            else:
+                self._health.succeeded(target)
+                return answer
+        assert last is not None, "every model has a target"  # noqa: S101
+        if isinstance(last.told, PublicError):
+            raise last.told
+        record.error = "upstream_error"
+        return last.told
+
+    async def _attempt(self, target: Target, call: ModelCall, record: CallRecord) -> UpstreamAnswer:
+        """One attempt: a whole answer, or a stream whose first event is here. Raises _Failed."""
+        record.target, record.target_id = target.label, target.id
+        record.attempts += 1
+        patience = Patience((target.stream_timeout if call.stream else None) or target.timeout)
+        patience.wait()
+        began = time.perf_counter()
+        try:
+            return await self._send(target, call, record, patience)
+        except asyncio.CancelledError:
+            if not patience.lost():
+                raise
+            raise _Failed(failures.TIMEOUT, UpstreamTimeout(f"{target.label} did not answer in time.")) from None
+        except PublicError as error:
+            raise _Failed(_meaning(error), error) from error
+        finally:
+            patience.stop()
+            record.upstream_ms += (time.perf_counter() - began) * 1000
+
+    async def _send(self, target: Target, call: ModelCall, record: CallRecord, patience: Patience) -> UpstreamAnswer:
+        request = UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers)
+        answer = await self._upstreams[target.via].send(request)
+        if not isinstance(answer.body, bytes):
+            opened = await _open(answer.body, StreamMeter(hide_usage=not call.wants_usage), target)
+            patience = Patience(patience.limit or IDLE_SECONDS)
+            return UpstreamAnswer(answer.status, answer.headers, _metered(opened, patience, call, record))
+        if answer.status >= 400:
+            raise _Failed(failures.read(answer.status, answer.headers, answer.body, time.time()), answer)
+        _settle(record, _usage_of(answer.body, call))
+        return answer
+
+
+class _Opened(NamedTuple):
+    """A stream of which something is here: what can go on already, what is to come, and its meter."""
+
+    first: bytes
+    body: AsyncGenerator[bytes, None]
+    meter: StreamMeter
+
+
+async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: Target) -> _Opened:
+    """A stream up to its first event, the comments before it included. Raises _Failed for an error in its place, and
+    UpstreamFailed when it ends without one; then the stream is closed."""
+    ready = b""
+    try:
+        async for chunk in body:
+            ready += meter.feed(chunk)
+            if ready.startswith(b"data:") or (ready and sse.first_data(ready) is not None):
+                break
+        else:
+            ready += meter.close()
+        data = sse.first_data(ready)
+        if data is None:
+            raise sse.EventCutOff
+        if (error := failures.in_stream(data)) is not None:
+            status, failure = error
+            said = target.without_secrets(data.decode("utf-8", "replace")).encode()
+            raise _Failed(failure, UpstreamAnswer(status, _JSON, envelope.keep_or_wrap(said, status, target.label)))
+    except (sse.EventTooLarge, sse.EventCutOff) as error:
+        await body.aclose()
+        raise _broken(error, target.label) from None
+    except BaseException:
+        await body.aclose()
+        raise
+    return _Opened(ready, body, meter)
 
 
 async def _metered(
-    body: AsyncGenerator[bytes, None], meter: StreamMeter, call: ModelCall, record: CallRecord
+    opened: _Opened, patience: Patience, call: ModelCall, record: CallRecord
 ) -> AsyncGenerator[bytes, None]:
+    meter, following = opened.meter, opened.body.__anext__
     try:
-        async for chunk in body:
+        yield opened.first
+        while True:
+            patience.wait()
+            try:
+                chunk = await following()
+            except StopAsyncIteration:
+                break
+            patience.rest()
             ready = meter.feed(chunk)
             if ready:
                 yield ready
         rest = meter.close()
         if rest:
             yield rest
-    except sse.EventTooLarge:
-        raise UpstreamFailed(
-            f"{record.target} sent an event of over {sse.MAX_EVENT_BYTES} bytes.", code="upstream_broken"
-        ) from None
-    except sse.EventCutOff:
-        raise UpstreamFailed(f"{record.target} broke off its answer.", code="upstream_broken") from None
+    except asyncio.CancelledError:
+        if not patience.lost():
+            raise
+        raise UpstreamTimeout(f"{record.target} stopped in the middle of its answer.") from None
+    except (sse.EventTooLarge, sse.EventCutOff) as error:
+        raise _broken(error, record.target) from None
     finally:
+        patience.stop()
         _settle(record, meter.usage_or_estimate(call.size))
-        await body.aclose()
+        await opened.body.aclose()
+
+
+def _broken(error: sse.EventTooLarge | sse.EventCutOff, who: str | None) -> UpstreamFailed:
+    if isinstance(error, sse.EventTooLarge):
+        return UpstreamFailed(f"{who} sent an event of over {sse.MAX_EVENT_BYTES} bytes.", code="upstream_broken")
+    return UpstreamFailed(f"{who} broke off its answer.", code="upstream_broken")
+
+
+def _meaning(error: PublicError) -> Failure:
+    """What an adapter's error means for the plan; of an error that is not about the target, that no other helps."""
+    if isinstance(error, BadRequest):
+        return failures.NOT_TAKEN
+    return _MEANING.get(error.code or "", failures.REFUSED)
+
+
+def _note(record: CallRecord, target: Target, failure: Failure) -> None:
+    """Failed attempts are seen in the log even when another one succeeded."""
+    if record.failed_attempts is msgspec.UNSET:
+        record.failed_attempts = []
+    record.failed_attempts.append(f"{target.label} {failure.kind}")
 
 
 def _usage_of(body: bytes, call: ModelCall) -> usage.Usage:

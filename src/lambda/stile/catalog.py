@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from stile.core.providers import ECHO
-from stile.core.routes import Routes, Target
+from stile.core.routes import DEFAULT_POLICY, Policy, Routes, Target
 from stile.ports import Listing
 from stile.sources import Source
 
@@ -31,7 +31,13 @@ class Model(msgspec.Struct, frozen=True):
 class Catalog:
     """What can be called. `table` is the model file's; `list_models` asks one list."""
 
-    def __init__(self, table: Mapping[str, list[Target]], sources: Sequence[Source], list_models: ListModels) -> None:
+    def __init__(
+        self,
+        table: Mapping[str, list[Target]],
+        sources: Sequence[Source],
+        list_models: ListModels,
+        policy: Policy = DEFAULT_POLICY,
+    ) -> None:
         self.created = int(time.time())
         self._sources = sources
         self._serving = {source.name: source.target for source in sources if source.target is not None}
@@ -40,15 +46,20 @@ class Catalog:
         self._list_models = list_models
         self._asked_at: float | None = None
         self._asking: asyncio.Task[None] | None = None
-        echo = Target(label=ECHO, provider=ECHO, model=ECHO, via="echo")
-        found = {f"{name}/*": [target] for name, target in self._serving.items()}
-        self.routes = Routes({ECHO: [echo], **found, **table})
+        self.routes = Routes(self._complete(table), policy)
+
+    def replace(self, table: Mapping[str, list[Target]], sources: Sequence[Source]) -> None:
+        """Serve the same models with other secrets."""
+        self._sources = sources
+        self._serving = {source.name: source.target for source in sources if source.target is not None}
+        self.routes.replace(self._complete(table))
 
     def models(self) -> list[Model]:
         """All models that are known by name, each once; asks for the lists anew when they are old."""
         if self._serving and self._age() > REFRESH_SECONDS:
             self.refresh()
-        named = [Model(name, self.routes.find(name)[0].provider) for name in self.routes.names]
+        groups = [(name, self.routes.find(name)) for name in self.routes.names]
+        named = [Model(name, group.targets[0].provider) for name, group in groups if group is not None]
         listed = [Model(f"{name}/{model}", name) for name in self._serving for model in self._lists.get(name, ())]
         return [*named, *listed]
 
@@ -79,6 +90,11 @@ class Catalog:
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
+
+    def _complete(self, table: Mapping[str, list[Target]]) -> dict[str, list[Target]]:
+        echo = Target(label=ECHO, provider=ECHO, model=ECHO, via="echo", id=ECHO)
+        found = {f"{name}/*": [target] for name, target in self._serving.items()}
+        return {ECHO: [echo], **found, **table}
 
     def _age(self) -> float:
         return float("inf") if self._asked_at is None else time.monotonic() - self._asked_at

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from stile import __version__, build, settings
 from stile.build import Gateway
 from stile.catalog import Catalog
+from stile.configuration import Configuration
 from stile.core.providers import ECHO
 from stile.core.records import ADMIN_SCOPES
 from stile.core.rights import Author
@@ -58,7 +59,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 
 def _serve(known: Settings, environment: Mapping[str, str]) -> None:
-    models, environment = asyncio.run(build.read_configuration(known, environment))
+    configuration = asyncio.run(build.read_configuration(known, environment))
     telemetry = Telemetry(known.log_file)
     try:
         bound = local_host.bind(known.host, known.port)
@@ -66,18 +67,13 @@ def _serve(known: Settings, environment: Mapping[str, str]) -> None:
         raise ConfigError([f"cannot listen on {known.host}:{known.port} ({fault.strerror}); set STILE_PORT"]) from None
     with bound:
         telemetry.capture_logging()
-        local_host.run(_run(known, models, environment, telemetry, bound))
+        local_host.run(_run(known, configuration, telemetry, bound))
     telemetry.close()
 
 
-async def _run(
-    known: Settings,
-    models: ModelFile | None,
-    environment: Mapping[str, str],
-    telemetry: Telemetry,
-    bound: socket.socket,
-) -> None:
-    async with build.gateway(known, models, environment, telemetry) as gateway:
+async def _run(known: Settings, configuration: Configuration, telemetry: Telemetry, bound: socket.socket) -> None:
+    models = configuration.models
+    async with build.gateway(known, configuration, telemetry) as gateway:
         lists = None if models else gateway.catalog.refresh()
         with telemetry.held():  # the banner comes first
             key = await _first_key(gateway) if known.directory == "sqlite" else None
@@ -96,7 +92,7 @@ async def _print_key(known: Settings, environment: Mapping[str, str]) -> None:
             ["make key makes keys of the embedded directory; in Cognito an admin makes them: POST /api/users/{id}/keys"]
         )
     telemetry = Telemetry(known.log_file, otherwise=_STANDARD_ERROR)  # standard output is the key alone
-    async with build.gateway(known, None, environment, telemetry) as gateway:
+    async with build.gateway(known, Configuration(known, environment), telemetry) as gateway:
         _say(await _admin_key(gateway))
 
 

@@ -52,8 +52,8 @@ class Function:
         await self._ready().release()
 
     async def after_restore(self) -> None:
-        """Connections and credentials of the process that was pictured are another's."""
-        await self._ready().release()
+        """Connections and credentials of the process that was pictured are another's, and its secrets may be old."""
+        await self._ready().restored()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -76,8 +76,10 @@ class Function:
             )
         self._telemetry = Telemetry(known.log_file)
         self._telemetry.capture_logging()
-        models, environment = await build.read_configuration(known, environment)
-        gateway = await stack.enter_async_context(build.gateway(known, models, environment, self._telemetry))
+        configuration = await build.read_configuration(known, environment)
+        for warning in configuration.models.warnings if configuration.models else ():
+            self._telemetry.text("warning", "stile.config", warning)
+        gateway = await stack.enter_async_context(build.gateway(known, configuration, self._telemetry))
         if environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "provisioned-concurrency":
             await gateway.warm_up()  # this start is paid for beforehand and nobody waits for it
         return gateway

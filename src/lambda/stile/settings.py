@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True):
     max_body_bytes: int
     key_cache_seconds: int
     timeout_seconds: float
+    keep_alive_seconds: float
+    whole_keep_alive_seconds: float
     drain_seconds: float
     fetch_urls: bool
 
@@ -159,6 +161,12 @@ SETTINGS: dict[str, _Setting] = {
         "60", _whole(0, 3600), "how long a checked key is believed without asking the directory"
     ),
     "STILE_TIMEOUT_SECONDS": _Setting("600", _whole(1, 3600), "longest time for one model call"),
+    "STILE_KEEP_ALIVE_SECONDS": _Setting(
+        "20", _whole(0, 300), "how long a stream may be silent before a comment goes out; 0: for ever"
+    ),
+    "STILE_WHOLE_KEEP_ALIVE_SECONDS": _Setting(
+        "240", _whole(0, 3600), "how long a call without a stream may be silent before its head goes out; 0: for ever"
+    ),
     "STILE_DRAIN_SECONDS": _Setting("10", _whole(0, 600), "how long a stop waits for calls in flight"),
     "STILE_FETCH_URLS": _Setting(
         "0", _switch, "1: media URLs of translated calls are fetched, from public addresses only; 0: refused"

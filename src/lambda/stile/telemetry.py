@@ -28,8 +28,10 @@ _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 class CallRecord(msgspec.Struct):
     """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come.
 
-    `refused`: why a key was not taken, there only when it was not. The last three are there on Lambda only: Lambda's id
-    of the invocation, API Gateway's of the request, X-Ray's trace.
+    `upstream_ms`: until the first event of a stream or a whole answer, spent on attempts and on pauses between them.
+    `failed_attempts`: target and kind of failure of each, there only when there were any. `refused`: why a key was not
+    taken, there only when it was not. The last three are there on Lambda only: Lambda's id of the
+    invocation, API Gateway's of the request, X-Ray's trace.
     """
 
     request_id: str
@@ -41,12 +43,16 @@ class CallRecord(msgspec.Struct):
     key_id: str | None = None
     model: str | None = None
     target: str | None = None
+    target_id: str | None = None
+    attempts: int = 0
+    failed_attempts: list[str] | msgspec.UnsetType = msgspec.UNSET
     status: int = 0
     stream: bool = False
     input_tokens: int | None = None
     output_tokens: int | None = None
     usage_estimated: bool = False
     ttfb_ms: float | None = None
+    upstream_ms: float = 0
     total_ms: float = 0
     bytes_out: int = 0
     error: str | None = None
@@ -94,6 +100,9 @@ class Telemetry:
         """Write one call's line."""
         record.time = self._now()
         record.path, record.model, record.target = _shown(record.path), _shown(record.model), _shown(record.target)
+        record.upstream_ms = int(record.upstream_ms * 100) / 100
+        if record.failed_attempts:
+            record.failed_attempts = [str(_shown(attempt)) for attempt in record.failed_attempts]
         self._write(self._encoder.encode(record))
 
     def audit(self, record: AuditRecord) -> None:

@@ -1,10 +1,11 @@
-"""What of the configuration is in AWS, read at once: the model file in S3, providers' keys in Secrets Manager."""
+"""What of the configuration is in AWS: the model file in S3, providers' keys in Secrets Manager and in SSM's parameter
+store."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from stile.adapters import model_file_s3, provider_secret
+from stile.adapters import model_file_s3, provider_secret, secret_references
 from stile.adapters.aws_client import AwsClient
 from stile.errors import ConfigError
 from stile.settings import S3Object, Settings
@@ -35,6 +36,15 @@ async def fetch(settings: Settings, environment: Mapping[str, str]) -> tuple[byt
     if faults:
         raise ConfigError(faults)
     return content, fields or {}
+
+
+async def resolve(references: Collection[str], environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What a model file's references to secrets stand for, and why some stand for nothing."""
+    client = AwsClient(environment)
+    try:
+        return await secret_references.resolve(client, references, environment)
+    finally:
+        await client.close()
 
 
 async def _nothing() -> None:

@@ -69,7 +69,7 @@ class LiteLLMUpstream:
     async def _chat(self, request: UpstreamRequest, deadline: float) -> UpstreamAnswer:
         target = request.target
         arguments = self._arguments(target)
-        arguments |= parameters.read(request.fields, parameters.CHAT, target.defaults)
+        arguments |= parameters.read(request.fields, parameters.CHAT, target.defaults, drop=target.drop_params)
         arguments["messages"] = await self._messages(parameters.decode(request.fields, "messages"))
         if request.stream:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -90,7 +90,7 @@ class LiteLLMUpstream:
     async def _embed(self, request: UpstreamRequest) -> UpstreamAnswer:
         target = request.target
         arguments = self._arguments(target)
-        arguments |= parameters.read(request.fields, parameters.EMBEDDINGS, target.defaults)
+        arguments |= parameters.read(request.fields, parameters.EMBEDDINGS, target.defaults, drop=target.drop_params)
         arguments.pop("user", None)  # no provider but OpenAI takes it here
         arguments["input"] = parameters.decode(request.fields, "input")
         media.check_texts(arguments["input"])
@@ -116,6 +116,7 @@ class LiteLLMUpstream:
             "api_key": key,
             "extra_headers": {name: value.reveal() for name, value in target.headers.items()} or None,
             "timeout": self._timeout,
+            "drop_params": target.drop_params,
             "num_retries": 0,
             "max_retries": 0,
         }

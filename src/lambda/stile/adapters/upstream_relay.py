@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Mapping
 import msgspec
 
 from stile import __version__
+from stile.adapters.aws_credentials import Credentials, CredentialsError
+from stile.adapters.bedrock_bearer import BedrockBearer
 from stile.adapters.http_client import ConnectError, HttpAnswer, HttpClient
 from stile.core import body as bodies
 from stile.core import envelope, parameters, sse
@@ -40,6 +42,7 @@ _OWN: Headers = (_JSON, (b"user-agent", f"stile/{__version__}".encode()), (b"acc
 _EVENT_STREAM = b"text/event-stream"
 _ACCEPT = {True: (b"accept", _EVENT_STREAM), False: (b"accept", b"application/json")}
 _SAME = {"max_tokens": "max_completion_tokens"}  # the old name and the new one; OpenAI refuses both at once
+_STATIC = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _TRUE = msgspec.Raw(b"true")
 
 _log = logging.getLogger("stile.relay")
@@ -48,7 +51,8 @@ _log = logging.getLogger("stile.relay")
 class RelayUpstream:
     """The Upstream port over HTTP, made inside the event loop. The time for a whole call is its caller's to bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, bearer: BedrockBearer) -> None:
+        self._bearer = bearer
         self._client = HttpClient(connect_seconds=CONNECT_SECONDS)
         self._refuse_usage: set[str | None] = set()
 
@@ -72,6 +76,7 @@ class RelayUpstream:
 
     async def release(self) -> None:
         self._client.release()
+        self._bearer.release()
 
     async def close(self) -> None:
         await self._client.close()
@@ -86,13 +91,23 @@ class RelayUpstream:
     async def _post(self, request: UpstreamRequest, asks_usage: bool) -> HttpAnswer:
         target = request.target
         headers = [*_OWN, _ACCEPT[request.stream], *request.headers]
-        if target.api_key is not None:
+        if target.aws_region is not None:
+            headers.append(_credential(await self._key(target, target.aws_region), target.key_header))
+        elif target.api_key is not None:
             headers.append(_credential(target.api_key, target.key_header))
         if target.headers:
             own = {name.encode(): value.reveal().encode() for name, value in target.headers.items()}
             headers = [*(header for header in headers if header[0] not in own), *own.items()]
         body = bodies.write(_fields(request, asks_usage))
         return await self._client.post(_url(target.api_base, request.operation), headers, body)
+
+    async def _key(self, target: Target, region: str) -> Secret:
+        try:
+            return await self._bearer.token(region, credentials=_credentials(target))
+        except CredentialsError as error:
+            raise UpstreamFailed(
+                f"{target.label} cannot be called without AWS's credentials ({error}).", code="upstream_unreachable"
+            ) from error
 
     async def _answer(self, answer: HttpAnswer, target: Target) -> UpstreamAnswer:
         if answer.status >= 300:
@@ -110,6 +125,12 @@ async def _failure(answer: HttpAnswer, target: Target) -> UpstreamAnswer:
     said = target.without_secrets(body.decode("utf-8", "replace")).encode()
     headers = [header for header in answer.headers if header[0] in DOWN and not header[0].startswith(b"content-")]
     return UpstreamAnswer(answer.status, [_JSON, *headers], envelope.keep_or_wrap(said, answer.status, target.label))
+
+
+def _credentials(target: Target) -> Credentials | None:
+    """Those that its entry of the model file names; None: the process's own."""
+    access_key, secret_key, token = (target.options.get(name) for name in _STATIC)
+    return Credentials(access_key.reveal(), secret_key, token) if access_key and secret_key else None
 
 
 @functools.lru_cache(1024)

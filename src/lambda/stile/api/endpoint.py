@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from stile.api import cors
+from stile.api.line import Line
+from stile.api.pulse import NEVER, NO_CACHE, Rhythm
 from stile.api.request import JSON, ClientGone, Message, Receive, Reply, Request, Send, running_task
 from stile.api.watch import Watch, Watched
 from stile.authentication import Authenticator
 from stile.core import envelope, sse
 from stile.core.records import Caller, Scope
-from stile.errors import Forbidden, InvalidKey, MethodNotAllowed, PublicError, UpstreamTimeout
+from stile.errors import Forbidden, InvalidKey, MethodNotAllowed, PublicError, UpstreamFailed, UpstreamTimeout
 from stile.telemetry import CallRecord, Telemetry, redact
 
 # What a scope's extensions tell of a Lambda invocation (see hosts/lambda_event).
@@ -31,15 +32,16 @@ _log = logging.getLogger("stile.api")
 
 
 class Frame:
-    """What all endpoints share: who may call, how long, how large, and where records go."""
+    """What all endpoints share: who may call, how long, how large, how silently, and where records go."""
 
     def __init__(
-        self, authenticator: Authenticator, telemetry: Telemetry, *, timeout: float, max_body_bytes: int
+        self, authenticator: Authenticator, telemetry: Telemetry, *, timeout: float, max_body_bytes: int, rhythm: Rhythm
     ) -> None:
         self.authenticator = authenticator
         self.telemetry = telemetry
         self.watch = Watch(timeout)
         self.max_body_bytes = max_body_bytes
+        self.rhythm = rhythm
 
 
 class Endpoint:
@@ -67,6 +69,7 @@ class Endpoint:
         self._fresh = fresh
         keyless = 0 if needs is None else frame.max_body_bytes  # nobody without a key makes the gateway hold a body
         self._max_body_bytes = keyless if max_body_bytes is None else max_body_bytes
+        self._rhythm = frame.rhythm if needs == "inference" and "POST" in handlers else NEVER  # model calls alone
         self._logged = logged
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -74,21 +77,24 @@ class Endpoint:
         request = Request(scope, receive, record)
         if "extensions" in scope and (invocation := scope["extensions"].get(HOSTED)) is not None:
             _note_host(invocation, request)
+        line = Line(request, send)
         try:
-            await self._serve(request, send)
+            await self._serve(request, line)
         except PublicError as error:
-            await _fail(error, request, send)
+            await _fail(error, line)
         except ClientGone:
             _note_gone(record)
         except Exception:
             _log.exception("request %s failed", record.request_id)
-            await _fail(PublicError("The gateway failed; its log knows why, by the request id."), request, send)
+            await _fail(PublicError("The gateway failed; its log knows why, by the request id."), line)
         finally:
+            if line.sign is not None:
+                line.sign.cancel()
             record.total_ms = request.elapsed_ms()
             if self._logged:
                 self._frame.telemetry.call(record)
 
-    async def _serve(self, request: Request, send: Send) -> None:
+    async def _serve(self, request: Request, line: Line) -> None:
         method = request.scope["method"]
         handler = self._handlers.get(method) or self._handlers.get(ANY)
         if handler is None:
@@ -101,16 +107,17 @@ class Endpoint:
                 raise Forbidden(f"This API key does not have the scope '{self._needs}'.", code="missing_scope")
         if method in _WITH_BODY and self._max_body_bytes:
             request.body = await request.read(self._max_body_bytes)
-        watched = self._frame.watch.begin(request.receive, request.deadline)
+        watched = self._frame.watch.begin(line, self._rhythm)
+        request.ends = watched.ends
         try:
             reply = await handler(request)
             if isinstance(reply.body, bytes):
-                await _deliver_whole(reply, reply.body, request, send)
+                await _deliver_whole(reply, reply.body, line)
             else:
                 async with contextlib.aclosing(reply.body) as events:
-                    await _deliver_events(reply, events, request, send)
+                    await _deliver_events(reply, events, line)
         except asyncio.CancelledError:
-            if not await self._was_meant(request, watched, send):
+            if not await self._was_meant(watched, line):
                 raise
         finally:
             watched.stop()
@@ -125,62 +132,92 @@ class Endpoint:
         request.record.user_id, request.record.key_id = caller.user_id, caller.key_id
         return caller
 
-    async def _was_meant(self, request: Request, watched: Watched, send: Send) -> bool:
+    async def _was_meant(self, watched: Watched, line: Line) -> bool:
         """Finish a call that was cancelled. Answers whether it was this call that was meant, and not the gateway."""
         if watched.ended_by is None:
             with contextlib.suppress(Exception):
-                await _fail(PublicError("The gateway is stopping.", code="gateway_stopping"), request, send)
+                await _fail(PublicError("The gateway is stopping.", code="gateway_stopping"), line)
             return False
         running_task().uncancel()
+        request = line.request
         if watched.ended_by == "client":
             _note_gone(request.record)
         else:
             who = request.record.target or "The call"
             late = UpstreamTimeout(f"{who} did not end within {request.elapsed_ms() / 1000:.3g} seconds.")
-            await _fail(late, request, send)
+            await _fail(late, line)
         return True
 
 
-async def _deliver_whole(reply: Reply, body: bytes, request: Request, send: Send) -> None:
-    await _start(reply, (b"content-length", b"%d" % len(body)), request, send)
-    if request.scope["method"] == "HEAD":
-        body = b""
-    request.record.bytes_out = len(body)
-    await send({"type": "http.response.body", "body": body})
+async def _deliver_whole(reply: Reply, body: bytes, line: Line) -> None:
+    request = line.request
+    if line.sign is not None:
+        await line.take()
+    line.silent_since = None
+    if line.started:
+        if reply.status >= 400:
+            await _break_off(body, request.record.error, line)
+            return
+        _check_follows(reply, line, events=False)
+    else:
+        await line.head(reply.status, [*reply.headers, (b"content-length", b"%d" % len(body))], events=False)
+        if request.scope["method"] == "HEAD":
+            body = b""
+    request.record.bytes_out += len(body)
+    await line.send({"type": "http.response.body", "body": body})
 
 
-async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], request: Request, send: Send) -> None:
+async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], line: Line) -> None:
     first = await anext(events, b"")  # until it is there, a failure can still be told by the status
-    await _start(reply, (b"cache-control", b"no-cache"), request, send)
-    sent = len(first)
+    await line.take()
+    if line.started:
+        _check_follows(reply, line, events=True)
+    else:
+        await line.head(reply.status, [*reply.headers, NO_CACHE], events=True)
+    send, now = line.send, asyncio.get_running_loop().time
+    sent = 0
     try:
         await send({"type": "http.response.body", "body": first, "more_body": True})
+        sent = len(first)
+        line.silent_since = now()
         async for chunk in events:
-            sent += len(chunk)
+            if line.sign is not None:
+                await line.take()
+            line.silent_since = None
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            line.silent_since = now()
+            sent += len(chunk)
+        await line.take()
         await send({"type": "http.response.body", "body": b""})
     finally:
-        request.record.bytes_out = sent
+        line.request.record.bytes_out += sent
 
 
-async def _start(reply: Reply, header: tuple[bytes, bytes], request: Request, send: Send) -> None:
-    record = request.record
-    request.started = True
-    record.status = reply.status
-    record.ttfb_ms = request.elapsed_ms()
-    headers = [*reply.headers, header, (b"x-request-id", record.request_id.encode()), *cors.shared(request)]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+def _check_follows(reply: Reply, line: Line, *, events: bool) -> None:
+    """Whether the body can follow a head that went out before anything was known of it. Raises UpstreamFailed."""
+    if line.events != events or any(name == b"content-encoding" for name, _ in reply.headers):
+        who = line.request.record.target
+        raise UpstreamFailed(f"{who} answered in another form than was asked for.", code="upstream_broken")
 
 
-async def _fail(error: PublicError, request: Request, send: Send) -> None:
-    request.record.error = error.code
+async def _fail(error: PublicError, line: Line) -> None:
+    line.request.record.error = error.code
     body = envelope.write(redact(error.message), error.kind, error.code, error.param)
-    if request.started:
-        # A host that can tell the platform of a broken answer reads `failure`; others have no use for it.
-        await send({"type": "http.response.body", "body": sse.event(body), "failure": error.code})
+    await line.take()
+    if line.started:
+        await _break_off(body, error.code, line)
         return
     headers = [*JSON, *((name.encode(), value.encode("latin-1")) for name, value in error.headers)]
-    await _deliver_whole(Reply(error.status, headers, body), body, request, send)
+    await _deliver_whole(Reply(error.status, headers, body), body, line)
+
+
+async def _break_off(body: bytes, code: str | None, line: Line) -> None:
+    """Tell of a failure behind a head that promised better: as a last event, or as the body."""
+    if line.events:
+        body = sse.event(b" ".join(body.splitlines()))
+    line.request.record.bytes_out += len(body)
+    # A host that can tell the platform of a broken answer reads `failure`; others have no use for it.
+    await line.send({"type": "http.response.body", "body": body, "failure": code})
 
 
 def _note_host(invocation: Mapping[str, Any], request: Request) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from stile.api.models import ModelStates
 from stile.api.request import Reply, Request, json_reply
 from stile.authentication import Authenticator
 from stile.catalog import Catalog
@@ -15,10 +16,13 @@ PROBE_SECONDS = 10
 class Health:
     """The handlers of the two health paths."""
 
-    def __init__(self, authenticator: Authenticator, directory: Directory, catalog: Catalog) -> None:
+    def __init__(
+        self, authenticator: Authenticator, directory: Directory, catalog: Catalog, models: ModelStates
+    ) -> None:
         self._authenticator = authenticator
         self._directory = directory
         self._catalog = catalog
+        self._models = models
         self._probe: asyncio.Task[bool] | None = None
         self._probed = 0.0
 
@@ -33,6 +37,7 @@ class Health:
         if key is not None and (await self._authenticator.authenticate(key)).is_admin:
             state["directory"] = "ok" if directory_ready else "unavailable"
             state["providers"] = await self._catalog.check()
+            state["targets"] = self._models.targets()
         return json_reply(state, 200 if directory_ready else 503)
 
     async def _directory_ready(self) -> bool:

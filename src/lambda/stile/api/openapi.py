@@ -11,7 +11,7 @@ from stile import __version__
 from stile.api import shapes
 from stile.api.operations import OPERATIONS, Operation
 
-_ABOUT = """Users and their API keys. Send a key as `Authorization: Bearer sk-stile-…`.
+_ABOUT = """Users, their API keys, and the models that these may use. Send a key as `Authorization: Bearer sk-stile-…`.
 
 An admin's key with the scope `admin` manages everybody. Any other key with the scope `keys` manages the keys of its own
 user, within its own rights. The text of a key stands in the answers to bootstrap, create and rotate, and nowhere else.
@@ -42,7 +42,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Stile", "version": __version__, "description": _ABOUT},
         "servers": [{"url": "."}],
-        "tags": [{"name": "Users"}, {"name": "Keys"}],
+        "tags": [{"name": "Users"}, {"name": "Keys"}, {"name": "Models"}],
         "security": [{"key": []}],
         "paths": paths,
         "components": {

@@ -239,6 +239,15 @@ OPERATIONS = (
         (400, 403, 404, 409, 413, 422),
         body_required=False,
     ),
+    Operation(
+        "/api/models",
+        "get",
+        "listModels",
+        "List models with their targets and the state of each",
+        "Models",
+        "everybody",
+        shapes.ModelList,
+    ),
     *(
         Operation(
             f"/api/keys/{{id}}/{verb}",

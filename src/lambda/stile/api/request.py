@@ -1,6 +1,7 @@
 """One HTTP request, and what can be replied to it."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from typing import Any
@@ -37,20 +38,20 @@ class ClientGone(Exception):
 
 
 class Request:
-    """`body`: what came with a POST. `caller`: None where no key is needed. `started`: the reply's head is out.
-    `deadline`: by the loop's clock, when the host's own time for this request ends."""
+    """`body`: what came with a POST. `caller`: None where no key is needed. `deadline`: by the loop's clock,
+    when the host's own time for this request ends; `ends`: when the call's own time does, which is not later."""
 
-    __slots__ = ("began", "body", "caller", "deadline", "receive", "record", "scope", "started")
+    __slots__ = ("began", "body", "caller", "deadline", "ends", "receive", "record", "scope")
 
     def __init__(self, scope: Message, receive: Receive, record: CallRecord) -> None:
         self.scope = scope
         self.deadline: float | None = None
+        self.ends = math.inf
         self.receive = receive
         self.record = record
         self.began = time.perf_counter()
         self.body = b""
         self.caller: Caller | None = None
-        self.started = False
 
     def elapsed_ms(self) -> float:
         return int((time.perf_counter() - self.began) * 100_000) / 100  # round() takes three times as long

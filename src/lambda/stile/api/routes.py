@@ -7,6 +7,7 @@ from stile.api import cors, description
 from stile.api.endpoint import Endpoint, Frame
 from stile.api.health import Health
 from stile.api.management import Management
+from stile.api.models import ModelStates
 from stile.api.openai import OpenAI
 from stile.api.paths import pattern
 from stile.api.request import Message, Receive, Reply, Request, Send
@@ -18,7 +19,9 @@ MAX_MANAGEMENT_BYTES = 64 * 1024
 class Table:
     """The gateway's paths as one ASGI app."""
 
-    def __init__(self, frame: Frame, openai: OpenAI, management: Management, health: Health) -> None:
+    def __init__(
+        self, frame: Frame, openai: OpenAI, management: Management, models: ModelStates, health: Health
+    ) -> None:
         model_call = partial(Endpoint, frame, needs="inference")
         for_admins = partial(Endpoint, frame, needs="admin", fresh=True, max_body_bytes=MAX_MANAGEMENT_BYTES)
         for_all = partial(Endpoint, frame, needs="any", fresh=True, max_body_bytes=MAX_MANAGEMENT_BYTES)
@@ -32,6 +35,7 @@ class Table:
             "/api/me": for_all(GET=m.me),
             "/api/users": for_admins(GET=m.list_users, POST=m.create_user),
             "/api/keys": for_all(GET=m.list_keys, POST=m.create_key),
+            "/api/models": for_all(GET=models.list),
             "/openapi.json": Endpoint(frame, GET=description.document, logged=False),
             "/docs": Endpoint(frame, GET=description.page, logged=False),
             "/health": Endpoint(frame, GET=health.live, logged=False),

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from stile.bootstrap import MIN_TOKEN
+from stile.core.failures import Kind
 from stile.core.records import Role, Scope
 from stile.shown import ShownKey, ShownUser
 
@@ -152,6 +153,39 @@ class Me(msgspec.Struct, frozen=True):
     role: Role
     scopes: list[Scope]
     key: ShownKey
+
+
+class ShownTarget(msgspec.Struct, frozen=True):
+    """One place that answers for a model, as this instance knows it. `cooling`: it comes last, `until` then; `fails`:
+    in a row; `last_error`: the kind of its last failure. `order`: lower goes first; null goes last."""
+
+    id: str
+    target: str
+    order: float | None
+    weight: float
+    state: Literal["ok", "cooling"]
+    until: int | None
+    fails: int
+    last_error: Kind | None
+
+
+class ShownModel(msgspec.Struct, frozen=True):
+    """One model, or a pattern of them: its other names, its targets, and the models that stand in for it, in the order
+    in which they are tried."""
+
+    id: str
+    aliases: list[str]
+    targets: list[ShownTarget]
+    fallbacks: list[str]
+    context_window_fallbacks: list[str]
+    content_policy_fallbacks: list[str]
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """All models that one may use."""
+
+    data: list[ShownModel]
+    next_cursor: None
 
 
 class Deleted(msgspec.Struct, frozen=True):

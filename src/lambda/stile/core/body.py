@@ -19,6 +19,26 @@ _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _fields = msgspec.json.Decoder(Fields)
 
+# Nobody can make the gateway call a place of their choosing: LiteLLM and its proxy take these from requests.
+_CONFIGURED = frozenset(
+    {
+        "api_base",
+        "base_url",
+        "api_key",
+        "api_version",
+        "api_type",
+        "custom_llm_provider",
+        "organization",
+        "model_list",
+        "fallbacks",
+        "num_retries",
+        "mock_response",
+        "extra_headers",
+        "headers",
+    }
+)
+_CONFIGURED_STARTS = ("aws_", "vertex_", "azure_")
+
 # The first byte of a JSON value tells its type.
 _STRING, _ARRAY, _OBJECT, _BOOLEAN, _NUMBER, _NULL = b'"', b"[", b"{", b"tf", b"-0123456789", b"n"
 _NAMES = {_STRING: "a string", _ARRAY: "an array", _OBJECT: "an object", _BOOLEAN: "a boolean", _NUMBER: "a number"}
@@ -58,6 +78,10 @@ def read(body: bytes, required: tuple[str, ...]) -> Fields:
         if name not in fields:
             raise BadRequest(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
     for name, value in fields.items():
+        if name in _CONFIGURED or name.startswith(_CONFIGURED_STARTS):
+            raise BadRequest(
+                f"'{name}' is the configuration's to say, not a request's.", code="unsupported_parameter", param=name
+            )
         allowed = _ALLOWED.get(name)
         if allowed is not None and memoryview(value)[0] not in allowed:
             raise _wrong_type(name)

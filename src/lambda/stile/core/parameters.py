@@ -51,15 +51,18 @@ _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {
 _TOOL_FIELDS = {"type", "function", "custom", "cache_control"}
 
 
-def read(fields: Fields, allowed: frozenset[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The request's parameters with `defaults` under them. Raises BadRequest for names that may not pass."""
+def read(fields: Fields, allowed: frozenset[str], defaults: Mapping[str, Any], *, drop: bool = False) -> dict[str, Any]:
+    """The request's parameters with `defaults` under them. Raises BadRequest for names that may not pass.
+
+    `drop`: those that nobody knows are left out instead.
+    """
     unknown = sorted(fields.keys() - allowed)
-    if unknown:
+    if unknown and (not drop or UNTRANSLATABLE.intersection(unknown)):
         raise BadRequest(
             f"This model does not take {', '.join(unknown)}.", code="unsupported_parameter", param=unknown[0]
         )
     wanted = {name: value for name, value in defaults.items() if name in allowed and name not in _LEFT_OUT}
-    for name in fields.keys() - _LEFT_OUT:
+    for name in (fields.keys() & allowed) - _LEFT_OUT:
         value = decode(fields, name)
         if value is not None:
             wanted[name] = value

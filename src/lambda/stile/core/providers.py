@@ -10,12 +10,15 @@ import msgspec
 ECHO = "echo"
 OLLAMA = "ollama"
 OLLAMA_PORT = 11434
+BEDROCK = "bedrock"
+BEDROCK_OPENAI_PATH = "/openai/v1"
 
 
 class Provider(msgspec.Struct, frozen=True):
     """`key_env`: variables that hold its key, first one set wins. `stream_usage`: whether it takes
     `stream_options.include_usage`; None: not known, ask and see. `key_header`: where its key goes when that is not
-    `authorization: Bearer`. `list_url`: where its models are listed when that is not `base_url/models`."""
+    `authorization: Bearer`. `list_url`: where its models are listed when that is not `base_url/models`. `region`: of
+    AWS, whose credentials make a key where none is given."""
 
     name: str
     relayed: bool = True
@@ -25,6 +28,7 @@ class Provider(msgspec.Struct, frozen=True):
     key_header: str = "authorization"
     stream_usage: bool | None = None
     list_url: str | None = None
+    region: str | None = None
 
 
 _RELAYED = (
@@ -52,6 +56,11 @@ _RELAYED = (
     ),
     Provider("cerebras", base_url="https://api.cerebras.ai/v1", key_env=("CEREBRAS_API_KEY",)),
     Provider("nvidia_nim", base_url="https://integrate.api.nvidia.com/v1", key_env=("NVIDIA_NIM_API_KEY",)),
+    Provider(
+        "gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        key_env=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    ),
     Provider(OLLAMA, base_env=("OLLAMA_API_BASE",), stream_usage=True),
     Provider("hosted_vllm", base_env=("HOSTED_VLLM_API_BASE",), key_env=("HOSTED_VLLM_API_KEY",), stream_usage=True),
     Provider("lm_studio", base_env=("LM_STUDIO_API_BASE",), key_env=("LM_STUDIO_API_KEY",)),
@@ -67,18 +76,12 @@ _TRANSLATED = (
         list_url="https://api.anthropic.com/v1/models?limit=1000",
     ),
     Provider(
-        "gemini",
-        relayed=False,
-        key_env=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-        list_url="https://generativelanguage.googleapis.com/v1beta/openai/models",
-    ),
-    Provider(
         "cohere",
         relayed=False,
         key_env=("COHERE_API_KEY", "CO_API_KEY"),
         list_url="https://api.cohere.com/v1/models?page_size=1000",
     ),
-    Provider("bedrock", relayed=False),
+    Provider(BEDROCK, relayed=False),
 )
 
 KNOWN = {provider.name: provider for provider in (*_RELAYED, *_TRANSLATED)}
@@ -127,6 +130,16 @@ def split_model(model: str) -> tuple[str | None, str]:
         if model.startswith(start):
             return provider, model
     return None, model
+
+
+def bedrock_openai(region: str) -> Provider:
+    """Bedrock as a provider of OpenAI's dialect, for the models that it serves so in a region."""
+    return Provider(
+        BEDROCK,
+        base_url=f"https://bedrock-runtime.{region}.amazonaws.com{BEDROCK_OPENAI_PATH}",
+        key_env=("AWS_BEARER_TOKEN_BEDROCK",),
+        region=region,
+    )
 
 
 def get(name: str) -> Provider | None:

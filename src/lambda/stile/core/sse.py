@@ -111,6 +111,11 @@ def data_of(event: bytes) -> bytes:
     return b"\n".join(_DATA.findall(event))
 
 
+def first_data(events: bytes) -> bytes | None:
+    """The data of the first event that has any; None when there are comments alone."""
+    return next((data for part in split(events) if (data := data_of(part))), None)
+
+
 def event(data: bytes) -> bytes:
     """One event with this data (which must not hold a newline)."""
     return b"data: " + data + b"\n\n"

@@ -16,6 +16,7 @@ def make(
     *,
     base: str | None,
     key: str | None,
+    aws_region: str | None = None,
     headers: Mapping[str, str] | None = None,
     stream_usage: bool | None = None,
     options: Mapping[str, Any] | None = None,
@@ -23,17 +24,20 @@ def make(
 ) -> Target:
     """A target of `provider`; `base` is an address as people write it, None the provider's own.
 
-    `stream_usage` None: as far as it is known. Of a server that only speaks like OpenAI, nothing is known.
+    `aws_region`: where a key is made from AWS's credentials when none is given. `stream_usage` None: as far as it is
+    known. Of a server that only speaks like OpenAI, nothing is known.
     """
     foreign = base is not None and provider.name == "openai" and not is_own(provider, base)
     return Target(
         label=f"{provider.name}/{model}" if provider.name != ECHO else ECHO,
+        id=f"{provider.name}/{model}",
         provider=provider.name,
         model=model,
         via="echo" if provider.name == ECHO else "relay" if provider.relayed else "litellm",
         api_base=address(provider, base or provider.base_url),
         api_key=Secret(key.strip()) if key else None,
         key_header=provider.key_header,
+        aws_region=None if key else aws_region,
         headers={name: Secret(value.strip()) for name, value in (headers or {}).items()},
         stream_usage=stream_usage if stream_usage is not None or foreign else provider.stream_usage,
         options=options or {},

@@ -1,0 +1,133 @@
+"""The plan of a call: which targets are tried, in which order, and after which pause.
+
+Pure: chance, clock and health come in. A model's targets come by health, then by order, then by a random order that
+their weights bend; each is tried once before one is tried twice. Then come the models that stand in for it. Cool-down
+only puts a target last. A cache of answers would be asked before the first attempt.
+"""
+
+import itertools
+from collections.abc import Callable, Container, Iterator, Sequence
+
+from stile.core.failures import Failure
+from stile.core.health import Health
+from stile.core.routes import Group, Policy, Routes, Target
+
+MAX_ATTEMPTS = 12
+LONGEST_PAUSE = 5.0  # seconds; a target that asks for a longer one is not waited for
+_FIRST_PAUSE = 0.25  # doubles with each repetition
+
+Chance = Callable[[], float]  # a random number in [0, 1), another one each time
+
+
+class Plan:
+    """One call's. `next` tells the attempt to make, `failed` takes what came of it; times are of one clock."""
+
+    def __init__(self, routes: Routes, health: Health, group: Group, chance: Chance) -> None:
+        self._routes = routes
+        self._policy = routes.policy
+        self._health = health
+        self._chance = chance
+        self._group = group
+        self._models: Iterator[Group] = itertools.chain([group], routes.followers(group.name))
+        self._targets: Iterator[Target] = iter(())
+        self._visited: set[str] = set()
+        self._spent: set[str] = set()
+        self._tried: dict[str, int] = {}
+        self._asked: dict[str, float] = {}
+        self._made = 0
+        self._last = ""
+
+    def next(self, now: float, ends: float) -> tuple[Target, float] | None:
+        """The next target and the seconds to wait before it is tried; None when there is nothing left to try.
+
+        `ends`: when the call's time is over.
+        """
+        while self._made < MAX_ATTEMPTS:
+            target = next(self._targets, None)
+            if target is None:
+                if not self._go_on(now):
+                    return None
+                continue
+            wait = self._wait(target, now)
+            if wait and (self._asked.get(target.id, 0) - now > LONGEST_PAUSE or now + wait >= ends):
+                self._spent.add(target.id)
+                continue
+            self._made += 1
+            self._last = target.id
+            self._tried[target.id] = self._tried.get(target.id, 0) + 1
+            return target, wait
+        return None
+
+    def failed(self, target: Target, failure: Failure, now: float) -> None:
+        """Take an attempt's end into account, and into the health of all calls."""
+        self._health.failed(target, failure, now)
+        if failure.retry_after is not None:
+            self._asked[target.id] = now + failure.retry_after
+        if failure.remedy == "elsewhere":
+            self._spent.add(target.id)
+        elif failure.remedy == "final":
+            self._targets = iter(())
+            special = failure.occasion != "failure"
+            self._models = self._routes.followers(self._group.name, failure.occasion) if special else iter(())
+
+    def renew(self) -> None:
+        """The last target's secrets are new: try it once more, and at once."""
+        group = self._routes.find(self._group.name)
+        fresh = [target for target in group.targets if target.id == self._last] if group is not None else []
+        self._spent.discard(self._last)
+        self._tried.pop(self._last, None)
+        self._targets = itertools.chain(fresh, self._targets)
+
+    def _go_on(self, now: float) -> bool:
+        """On to the next model, if there is one."""
+        for group in self._models:
+            if group.name not in self._visited:
+                self._visited.add(group.name)
+                self._group = group
+                order = arrange(group.targets, self._health, now, self._chance)
+                self._targets = attempts(order, 1 + self._policy.num_retries, self._spent)
+                return True
+        return False
+
+    def _wait(self, target: Target, now: float) -> float:
+        repetition = self._tried.get(target.id, 0)
+        if not repetition:
+            return 0
+        return pause(self._policy, repetition, self._asked.get(target.id, 0) - now, self._chance())
+
+
+def attempts(order: Sequence[Target], wanted: int, spent: Container[str]) -> Iterator[Target]:
+    """`wanted` attempts over the targets in turn, those left out whose id is in `spent`: it may grow meanwhile."""
+    made = 0
+    while made < wanted:
+        before = made
+        for target in order:
+            if made < wanted and target.id not in spent:
+                made += 1
+                yield target
+        if made == before:
+            return
+
+
+def arrange(targets: Sequence[Target], health: Health, now: float, chance: Chance) -> Sequence[Target]:
+    """Each target of a model once, the best first. Weighted without replacement (Efraimidis and Spirakis, 2006: the
+    key of each is a random number to the power of 1 / weight); one whose weight is 0 comes behind the others of its
+    order."""
+    if len(targets) == 1:
+        return targets
+    troubled = health.troubled
+
+    def rank(target: Target) -> tuple[float, float, float]:
+        key = chance() ** (1 / target.weight) if target.weight > 0 else chance() - 1
+        return (health.due(target, now) if troubled else 0, target.order, -key)
+
+    return sorted(targets, key=rank)
+
+
+def pause(policy: Policy, repetition: int, asked: float, chance: float) -> float:
+    """Seconds to wait before a target is tried again, the `repetition`-th time; `asked`: what its provider wants.
+
+    Half of it is random, so that a crowd comes apart.
+    """
+    grown = min(_FIRST_PAUSE * 2.0 ** (repetition - 1), LONGEST_PAUSE)
+    return max(grown * (1 + chance) / 2, policy.retry_after, asked)
