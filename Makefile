@@ -14,7 +14,7 @@ SAM = SAM_CLI_TELEMETRY=0 $(PYTHON) tools/venv.py tools/requirements-sam.txt --
 ARTIFACT = --arch $(ARCH) --python $(TARGET_PYTHON) $(if $(CONFIG),--config $(CONFIG))
 SOURCES = src/lambda tests bench tools
 
-.PHONY: help run key test cover check format e2e build build-Gateway deploy bootstrap-token bench bench-cold lock
+.PHONY: help run key check-config test cover check format e2e build build-Gateway deploy bootstrap-token bench bench-cold lock
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
@@ -24,6 +24,9 @@ run: ## serve on 127.0.0.1:4000; the first start prints a key and a curl line
 
 key: ## print a new admin key for the state in .stile/
 	@$(LOCAL) src/lambda/app.py key
+
+check-config: ## what of a model file is honoured, has no effect, or is wrong; CONFIG=config.yaml
+	@$(LOCAL) src/lambda/app.py check-config $(CONFIG)
 
 test: ## the test suite
 	@$(DEV) -m pytest -n 4 -o faulthandler_timeout=90 tests --ignore=tests/e2e --ignore=tests/template

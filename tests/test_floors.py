@@ -19,6 +19,7 @@ FLOORS = [
     {"bootstrap", "state", "configuration", "renewal"},
     {"api"},
     {"build"},
+    {"checking"},
     {"local", "serverless"},
 ]
 HOSTS = "hosts"

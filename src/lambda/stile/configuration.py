@@ -10,7 +10,7 @@ import msgspec
 
 from stile import modelfile
 from stile.adapters import aws_configuration
-from stile.modelfile import ModelFile
+from stile.modelfile import Findings, ModelFile
 from stile.settings import Settings
 
 
@@ -44,13 +44,25 @@ class Configuration:
 
     async def read(self) -> None:
         """Read all of it. Raises ConfigError with every fault."""
+        self._adopt(await self._fetch())
+
+    async def check(self) -> Findings | None:
+        """What of the model file is honoured, without effect and wrong; None when there is no file. Raises ConfigError
+        where it cannot be read at all."""
+        found = await self._fetch()
+        if self._content is None:
+            return None
+        environment = {**self._own, **found.fields}
+        return modelfile.check(str(self._settings.config), self._content, environment, found.values, found.missing)
+
+    async def _fetch(self) -> _Secrets:
         place = self._settings.config
         self._content, fields = await aws_configuration.fetch(self._settings, self._own)
         if isinstance(place, Path):
             self._content = modelfile.content_of(place)
         if self._content is not None:
             self._references = modelfile.references(str(place), self._content)
-        self._adopt(await self._resolved(fields))
+        return await self._resolved(fields)
 
     async def renew(self) -> bool:
         """Fetch the secrets anew; answers whether any has changed. Raises ConfigError, and then all stays as it was."""

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 
-from stile import __version__, build, settings
+from stile import __version__, build, checking, settings
 from stile.build import Gateway
 from stile.catalog import Catalog
 from stile.configuration import Configuration
@@ -29,18 +29,21 @@ LISTS_GRACE_SECONDS = 0.5
 SHOWN_MODELS = 8
 _STANDARD_ERROR = 2
 _ASK = '{"model":"echo","messages":[{"role":"user","content":"Hello"}]}'
-_USAGE = """usage: app.py [key]
+_USAGE = """usage: app.py [key | check-config [FILE] [--json]]
 
-  (nothing)  serve; the first start prints an admin key
-  key        print a new admin key"""
+  (nothing)     serve; the first start prints an admin key
+  key           print a new admin key
+  check-config  tell what of a model file (FILE, or STILE_CONFIG) is honoured, has no effect, or is wrong"""
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Serve, or make a key; answers the exit code. Every failure is told in one line a fault."""
-    if arguments not in ([], ["key"]):
-        _tell(_USAGE)
-        return 2
     try:
+        if arguments[:1] == ["check-config"]:
+            return checking.main(arguments[1:], environment)
+        if arguments not in ([], ["key"]):
+            _tell(_USAGE)
+            return 2
         known = settings.read(environment)
         if arguments == ["key"]:
             local_host.run(_print_key(known, environment))

@@ -166,7 +166,7 @@ class _Reader:
         target = self._target(place, params, info)
         if target is None or name is None:
             return
-        for field in sorted(params.keys() & (_HONOURED | _DEFAULTS)):
+        for field in sorted(params.keys() & (_HONOURED | _DEFAULTS | (_OPTIONS if target.via == "litellm" else set()))):
             self._file.honour(nodes[field], f"{name}: litellm_params.{field}")
         if "*" in name[:-1]:
             self._file.fault(node, f"model_name {name}: a * may only stand at the end")

@@ -6,6 +6,7 @@ like a known name misspelt is a fault.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import yaml
@@ -18,15 +19,26 @@ from stile.yamlfile import YamlFile
 
 _TOP = {"model_list", "router_settings", "litellm_settings", "environment_variables"}
 _TOP_IGNORED = {"general_settings", "include", "credential_list", "callback_settings", "mcp_servers", "guardrails"}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """What the file says: model name → targets, how failures are met, what has an effect and what has none."""
+    """What the file says: model name → targets, how failures are met, and what it says without effect."""
 
     table: Mapping[str, list[Target]]
     policy: Policy
-    honoured: list[str]
     warnings: list[str]
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What has an effect in a file, what has none, and what is wrong: each with its line. `unknown`: what nobody knows,
+    which has no effect either. `models`: None where something is wrong."""
+
+    models: ModelFile | None
+    honoured: list[str]
+    without_effect: list[str]
+    unknown: list[str]
+    wrong: list[str]
 
 
 def content_of(path: Path) -> bytes:
@@ -46,18 +58,31 @@ def read(
     name: str,
     content: bytes,
     environment: Mapping[str, str],
-    secrets: Mapping[str, str] = {},
-    missing: Mapping[str, str] = {},
+    secrets: Mapping[str, str] = _NOTHING,
+    missing: Mapping[str, str] = _NOTHING,
 ) -> ModelFile:
     """Read a file's content; faults say `name`. Raises ConfigError with every one of them.
 
     `secrets`: what its references stand for; `missing`: why others stand for nothing.
     """
+    found = check(name, content, environment, secrets, missing)
+    if found.models is None:
+        raise ConfigError([*found.wrong, *found.unknown])  # what nobody knows may be why something is missing
+    return found.models
+
+
+def check(
+    name: str,
+    content: bytes,
+    environment: Mapping[str, str],
+    secrets: Mapping[str, str] = _NOTHING,
+    missing: Mapping[str, str] = _NOTHING,
+) -> Findings:
+    """The same, telling everything there is to tell. Raises ConfigError for what is no YAML."""
     file = YamlFile(name, content, environment, secrets, missing)
     table, policy = _read(file)
-    if file.faults:
-        raise ConfigError([*file.faults, *file.unknown])
-    return ModelFile(table, policy, file.honoured, [*file.warnings, *file.unknown])
+    models = None if file.faults else ModelFile(table, policy, [*file.warnings, *file.unknown])
+    return Findings(models, file.honoured, file.warnings, file.unknown, file.faults)
 
 
 def _read(file: YamlFile) -> tuple[dict[str, list[Target]], Policy]:

@@ -117,15 +117,17 @@ class Routing:
 
     def _take(self, section: str, node: yaml.Node, known: Collection[str], ignored: Collection[str] | None) -> None:
         """Read a section; `ignored` None: any other name may stand in it, for LiteLLM takes any of its own there."""
-        names = [*known, *(ignored or ())]
-        nodes = self._file.mapping(node, section, names, strict=ignored is not None)
+        names = None if ignored is None else [*known, *ignored]
+        nodes = self._file.mapping(node, section, names)
         values = self._file.resolve({name: place for name, place in nodes.items() if name in known})
         for name, place in nodes.items():
             if name in known:
                 self._file.honour(place, f"{section}.{name}")
                 self._nodes[name], self._values[name] = place, values.get(name)
             else:
-                self._file.warn(place, f"{section}.{name} has no effect here")
+                near = difflib.get_close_matches(name, known, n=1) if ignored is None else []
+                meant = f"; did you mean {near[0]}?" if near else ""
+                self._file.warn(place, f"{section}.{name} has no effect here{meant}")
 
     def _check_strategy(self) -> None:
         said = self._values.get("routing_strategy", _STRATEGY)

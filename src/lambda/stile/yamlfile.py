@@ -74,10 +74,9 @@ class YamlFile:
         known: Collection[str] | None = None,
         *,
         like: re.Pattern[str] | None = None,
-        strict: bool = True,
     ) -> dict[str, yaml.Node]:
         """The node's fields, those of merged mappings (`<<`) under its own. `known`: the names that it may have, and
-        `like` what others of them look like; `strict`: those that may be slips of the pen are faults."""
+        `like` what others of them look like."""
         if not isinstance(node, yaml.MappingNode):
             self.fault(node, f"{what} must be a mapping of names to values")
             return {}
@@ -97,7 +96,7 @@ class YamlFile:
             if known is None or name in known or (like is not None and like.fullmatch(name)):
                 fields[name] = value
             else:
-                self._name_unknown(key, name, known if strict else ())
+                self._name_unknown(key, name, known)
         return fields
 
     def values(self, node: yaml.Node, what: str, known: Collection[str] | None = None) -> dict[str, Any]:

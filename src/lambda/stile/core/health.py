@@ -43,8 +43,7 @@ class Health:
 
     def succeeded(self, target: Target) -> None:
         """It has answered: whatever was before counts no more, but its last error stays to be seen."""
-        state = self._states.get(target.id)
-        if state is not None:
+        if self._states and (state := self._states.get(target.id)) is not None:
             state.fails, state.until = 0, 0
 
     def failed(self, target: Target, failure: Failure, now: float) -> None:

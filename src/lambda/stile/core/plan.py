@@ -20,7 +20,34 @@ Chance = Callable[[], float]  # a random number in [0, 1), another one each time
 
 
 class Plan:
-    """One call's. `next` tells the attempt to make, `failed` takes what came of it; times are of one clock."""
+    """One call's. `next` tells the attempt to make, `failed` takes what came of it; times are of one clock.
+
+    Most calls succeed at once: what only a failure needs is made when there is one.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_chance",
+        "_group",
+        "_health",
+        "_last",
+        "_made",
+        "_models",
+        "_policy",
+        "_routes",
+        "_spent",
+        "_targets",
+        "_tried",
+        "_visited",
+    )
+
+    _asked: dict[str, float]  # target → when it may be asked again
+    _last: str
+    _models: Iterator[Group]
+    _spent: set[str]  # not to be tried again
+    _targets: Iterator[Target]
+    _tried: dict[str, int]
+    _visited: set[str]
 
     def __init__(self, routes: Routes, health: Health, group: Group, chance: Chance) -> None:
         self._routes = routes
@@ -28,20 +55,15 @@ class Plan:
         self._health = health
         self._chance = chance
         self._group = group
-        self._models: Iterator[Group] = itertools.chain([group], routes.followers(group.name))
-        self._targets: Iterator[Target] = iter(())
-        self._visited: set[str] = set()
-        self._spent: set[str] = set()
-        self._tried: dict[str, int] = {}
-        self._asked: dict[str, float] = {}
         self._made = 0
-        self._last = ""
 
     def next(self, now: float, ends: float) -> tuple[Target, float] | None:
         """The next target and the seconds to wait before it is tried; None when there is nothing left to try.
 
         `ends`: when the call's time is over.
         """
+        if not self._made:
+            return self._first(now)
         while self._made < MAX_ATTEMPTS:
             target = next(self._targets, None)
             if target is None:
@@ -77,6 +99,18 @@ class Plan:
         self._spent.discard(self._last)
         self._tried.pop(self._last, None)
         self._targets = itertools.chain(fresh, self._targets)
+
+    def _first(self, now: float) -> tuple[Target, float]:
+        order = arrange(self._group.targets, self._health, now, self._chance)
+        first = order[0]
+        self._made, self._last = 1, first.id
+        self._spent, self._asked = set(), {}
+        self._tried = {first.id: 1}
+        self._visited = {self._group.name}
+        self._targets = attempts(order, 1 + self._policy.num_retries, self._spent)
+        next(self._targets)  # this one
+        self._models = self._routes.followers(self._group.name)
+        return first, 0
 
     def _go_on(self, now: float) -> bool:
         """On to the next model, if there is one."""
