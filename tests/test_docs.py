@@ -17,7 +17,7 @@ from tests import program
 from tests.program import Program
 
 import stile
-from stile import errors, modelfile, telemetry
+from stile import errors, modelentries, modelfile, modelrouting, telemetry
 from stile.adapters import upstream_relay
 from stile.api import openai as dialect
 from stile.core import providers
@@ -151,9 +151,31 @@ def test_every_file_has_its_place_in_the_house() -> None:
     assert named <= {path.name for folder in ("src", "tools") for path in (ROOT / folder).rglob("*.py")}
 
 
-@pytest.mark.parametrize("known", ["_HONOURED", "_OPTIONS", "_DEFAULTS", "_IGNORED", "_TOP_IGNORED"])
-def test_every_field_of_the_model_file_is_documented(known: str) -> None:
-    assert getattr(modelfile, known) <= quoted(CONFIG)
+def paragraph(section: str, begins: str) -> set[str]:
+    """What is quoted in the first sentence of the paragraph of config.md that begins so, below a heading."""
+    text = CONFIG.split(f"### {section}\n")[1].split("\n### ")[0]
+    return quoted(" ".join(text.split()).split(begins)[1].split(". ")[0])
+
+
+def table(section: str) -> set[str]:
+    """The fields of the first table below a heading of config.md."""
+    text = CONFIG.split(f"### {section}\n")[1].split("\n### ")[0]
+    return {name for row in rows(text) for name in quoted(row[0])}
+
+
+def test_the_fields_of_the_model_file_are_documented_as_they_are() -> None:
+    params, router, litellm = (
+        f"Fields of `{name}`" for name in ("litellm_params", "router_settings", "litellm_settings")
+    )
+    assert table(params) == modelentries._HONOURED
+    assert paragraph(params, "ignore them:") == modelentries._OPTIONS
+    assert paragraph(params, "says otherwise:") == modelentries._DEFAULTS
+    assert paragraph(params, "without effect here:**") == modelentries._IGNORED
+    assert table(router) == modelrouting._ROUTER
+    assert paragraph(router, "without effect here:**") == modelrouting._ROUTER_IGNORED
+    assert paragraph(litellm, "**Honoured:**") == modelrouting._LITELLM
+    assert paragraph("Other sections", "without effect here:**") == modelfile._TOP_IGNORED
+    assert modelfile._TOP <= quoted(CONFIG)
 
 
 def test_every_provider_is_documented_as_it_is() -> None:

@@ -37,7 +37,7 @@ REFUSALS = (outage.CONTEXT_LENGTH, outage.CONTENT_FILTER)
 GOOD = (outage.OK, outage.CLOSES)
 # With these a stream has begun before it fails, so that nothing can follow.
 BEGIN = (outage.CUT_IN_BODY, outage.RESET_IN_BODY, outage.STALL_IN_BODY)
-STALLS = (outage.HALF_OPEN, outage.STALL_AFTER_HEAD, outage.STALL_IN_BODY)
+STALLS = (outage.HALF_OPEN, outage.STALL_AFTER_HEAD, outage.COMMENT_THEN_STALL)
 FAILING = (
     *(error(status) for status in (401, 403, 404, 408, 500, 502, 503, 529)),
     outage.rate_limited(),
@@ -46,6 +46,9 @@ FAILING = (
     outage.RESET_BEFORE_HEAD,
     outage.RESET_AFTER_HEAD,
     outage.CUT_AFTER_HEAD,
+    outage.CUT_IN_FIRST_EVENT,
+    outage.EMPTY,
+    outage.ERROR_EVENT,
     outage.BROKEN_HEAD,
     outage.REFUSES,
 )

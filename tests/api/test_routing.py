@@ -280,6 +280,9 @@ def test_a_pattern_of_models_has_fallbacks(start: Start, alpha: Outage, beta: Ou
         outage.RESET_BEFORE_HEAD,
         outage.RESET_AFTER_HEAD,
         outage.CUT_AFTER_HEAD,
+        outage.CUT_IN_FIRST_EVENT,
+        outage.EMPTY,
+        outage.ERROR_EVENT,
         outage.BROKEN_HEAD,
     ],
     ids=str,
@@ -421,6 +424,15 @@ def test_when_all_attempts_failed_the_last_ones_error_is_told(
     assert (answer.status, answer.error["code"], attempts(answer)) == (502, "upstream_unreachable", 2)
 
 
+def test_embeddings_are_routed_like_chat(start: Start, pair: Models, alpha: Outage) -> None:
+    house = start(pair)
+    alpha.mode = error(500)
+    call = outage.marker()
+    answer = house.gateway.ask("POST", "/v1/embeddings", {"model": "main", "input": f"x-call:{call}"})
+    assert (answer.status, attempts(answer), house.asked(call)) == (200, 2, ["alpha", "beta"])
+    assert answer.body == house.trail(call)[1].sent
+
+
 def test_connections_that_died_while_they_were_kept_cost_no_attempt(start: Start, alpha: Outage) -> None:
     house = start({"main": [alpha.target()]})
     alpha.mode = outage.CLOSES
@@ -436,7 +448,7 @@ def test_connections_that_died_while_they_were_kept_cost_no_attempt(start: Start
 
 
 @BOTH
-@pytest.mark.parametrize("mode", [outage.HALF_OPEN, outage.STALL_AFTER_HEAD], ids=str)
+@pytest.mark.parametrize("mode", [outage.HALF_OPEN, outage.STALL_AFTER_HEAD, outage.COMMENT_THEN_STALL], ids=str)
 def test_a_target_that_says_nothing_is_followed_by_the_next_when_its_time_is_over(
     start: Start, alpha: Outage, beta: Outage, mode: Mode, stream: bool
 ) -> None:
@@ -486,8 +498,19 @@ def test_a_call_ends_at_its_deadline_whatever_is_left_to_try(
     began = time.monotonic()
     answer = house.ask("main", call=call, stream=stream)
     assert time.monotonic() - began >= 1
-    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    assert (answer.status, answer.error["code"], attempts(answer)) == (504, "upstream_timeout", 1)
+    assert answer.headers["x-stile-target"] == "openai/alpha"
     assert house.asked(call) == ["alpha"]
+
+
+def test_a_stream_that_keeps_coming_may_last_longer_than_its_time_out(start: Start, alpha: Outage) -> None:
+    house = start({"main": [alpha.target(stream_timeout=6 * outage.DRIP_SECONDS)]})
+    alpha.mode = outage.DRIPS
+    began = time.monotonic()
+    answer = house.ask("main", stream=True)
+    assert time.monotonic() - began > 6 * outage.DRIP_SECONDS
+    assert (answer.status, attempts(answer)) == (200, 1)
+    assert answer.body.endswith(DONE)
 
 
 @pytest.mark.parametrize(
@@ -559,6 +582,16 @@ def test_a_stream_that_ends_too_early_ends_with_an_error_and_nobody_else_is_aske
     wanted = "upstream_broken" if mode is outage.CUT_IN_BODY else "upstream_timeout"
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == wanted
     assert house.gateway.line_of(answer.headers["x-request-id"])["error"] == wanted
+
+
+def test_a_stream_ends_with_an_error_at_the_calls_deadline(start: Start, pair: Models, alpha: Outage) -> None:
+    house = start(pair, seconds=1, timeout=15)
+    alpha.mode = outage.STALL_IN_BODY
+    call = outage.marker()
+    answer = house.ask("main", call=call, stream=True)
+    assert (answer.status, attempts(answer), house.asked(call)) == (200, 1, ["alpha"])
+    last = answer.body.removesuffix(b"\n\n").rpartition(b"\n\n")[2]
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "upstream_timeout"
 
 
 def test_a_stream_that_is_reset_ends_with_an_error_and_nobody_else_is_asked(

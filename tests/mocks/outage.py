@@ -25,6 +25,7 @@ from tests.mocks.openai import DONE, USAGE, data, event
 from tests.mocks.provider import SETTLED, Call, Exchange, Provider, close_all
 
 NO_SUCH_HOST = "http://no-such-host.invalid/v1"  # RFC 6761: the name never resolves
+DRIP_SECONDS = 0.2  # before each event of a stream that drips
 WORDS = 4  # content events of a stream, each of them the answer's token
 
 _MARKER = re.compile(rb"x-call:([\w-]+)")
@@ -451,6 +452,51 @@ async def _gated_reset(answering: Answering) -> None:
         answering.reset()
 
 
+async def _comment_then_stall(answering: Answering) -> None:
+    await answering.head()
+    if answering.streams:
+        await answering.send(b": processing\n\n")
+    await answering.left()
+
+
+async def _cut_in_first_event(answering: Answering) -> None:
+    await answering.head()
+    await answering.send(_events(answering)[0][:-2])
+    answering.broken()
+    answering.writer.close()
+
+
+async def _nothing(answering: Answering) -> None:
+    """A stream that is whole and has no event; else a body with its length and without its bytes."""
+    await answering.head()
+    answering.broken()
+    if answering.streams:
+        await answering.end()
+    else:
+        answering.writer.close()
+
+
+async def _error_event(answering: Answering) -> None:
+    """A stream whose first event says that there is none; else a plain 502."""
+    said = b'{"error": {"message": "Overloaded.", "type": "scripted", "param": null, "code": "overloaded"}}'
+    if not answering.streams:
+        await answering.whole(502, said)
+        return
+    await answering.head()
+    answering.broken()
+    await answering.send(b"data: " + said + b"\n\n")
+    await answering.end()
+
+
+async def _drip(answering: Answering) -> None:
+    await answering.head()
+    for one in _events(answering):
+        await asyncio.sleep(DRIP_SECONDS)
+        await answering.send(one)
+    answering.finished()
+    await answering.end()
+
+
 async def _garbage(answering: Answering) -> None:
     answering.seen.status = 200
     answering.broken()
@@ -472,6 +518,11 @@ RESET_AFTER_HEAD = Mode("reset after the head", _reset_after_head)
 RESET_IN_BODY = Mode("reset in the body", _reset_in_body)
 RESET_BEHIND_GATE = Mode("reset in the body, behind the gate", _gated_reset)
 CUT_AFTER_HEAD = Mode("cut after the head", _cut_after_head)
+CUT_IN_FIRST_EVENT = Mode("cut in the first event", _cut_in_first_event)
+COMMENT_THEN_STALL = Mode("comment, then stall", _comment_then_stall)
+EMPTY = Mode("stream without events", _nothing)
+ERROR_EVENT = Mode("error in place of the first event", _error_event)
+DRIPS = Mode("a stream that drips", _drip)
 CUT_IN_BODY = Mode("cut in the body", _cut_in_body)
 BROKEN_HEAD = Mode("broken head", _garbage)
 CONTEXT_LENGTH = error(
