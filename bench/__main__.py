@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench import plan as plans
 from bench import servers, table
 from bench.load import PACE, Load, Round, wrk, wrk_program
 from bench.machine import Cores, cores, description, rss
@@ -79,7 +80,7 @@ def measure(plan: Plan, peers: Iterable[str], two: Cores, cpu_only: bool) -> Res
         calls_port = streams_port if cpu_only else servers.free_port()
         place = servers.Place(folder, two.server, calls_port, streams_port, bed)
         helpers = [] if cpu_only else [stack.enter_context(servers.nginx(folder, calls_port, two.load)).pid]
-        makers = [servers.bare, servers.gateway, *(PEERS[peer] for peer in peers)]
+        makers = [servers.bare, servers.gateway, servers.routed, *(PEERS[peer] for peer in peers)]
         tested = [stack.enter_context(maker(place)) for maker in makers]
         load = Load(two, bed, tuple(helpers), cpu_only)
         scenarios = ("python-calls", "chunks") if cpu_only else plan.scenarios
@@ -131,6 +132,7 @@ def report(results: Results, machine: Mapping[str, Any], reasons: list[str]) -> 
         *table.render(table.rows(results.rounds, results.direct, results.facts, bool(reasons)), list(results.rounds)),
         "",
         *table.aims(results.rounds if not reasons else {}),
+        plans.report(),
         *table.faults(results.rounds),
     ]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.machine import rss
@@ -23,6 +23,9 @@ from bench.streams import Bed, Target, call_answer
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LITELLM = "litellm[proxy]==1.102.4"
 KEY = re.compile(r"sk-stile-[A-Za-z0-9-]+")
+
+GATEWAY = "Stile"
+ROUTED = "Stile, routed"
 
 _START_SECONDS = 60
 _LAST_WORDS = 2000
@@ -120,26 +123,40 @@ def bare(place: Place) -> Iterator[Server]:
         yield _answering(Server("bare relay", "bare", process, port, "none", paths), place, started)
 
 
-@contextlib.contextmanager
-def gateway(place: Place) -> Iterator[Server]:
+def gateway(place: Place) -> contextlib.AbstractContextManager[Server]:
     """The gateway as `make run` starts it: with its keys, its directory and its log, in a folder of its own."""
+    return _gateway(place, GATEWAY, "stile", {})
+
+
+def routed(place: Place) -> contextlib.AbstractContextManager[Server]:
+    """The same with a hundred models: two weighted targets for each, retries, and fallbacks that no call needs."""
+    names = ["bench", "bench-stream", *(f"model-{number}" for number in range(98))]
+    others = [{name: names[2:5]} for name in names if name not in names[2:5]]
+    routing = {"num_retries": 2, "allowed_fails": 3, "timeout": 60, "stream_timeout": 30, "fallbacks": others}
+    return _gateway(place, ROUTED, "stile-routed", {"router_settings": routing}, names)
+
+
+@contextlib.contextmanager
+def _gateway(
+    place: Place, name: str, log: str, more: Mapping[str, object], models: Sequence[str] = ()
+) -> Iterator[Server]:
     port = free_port()
-    home = place.folder / "stile-home"
+    home = place.folder / f"{log}-home"
     home.mkdir()
     environment = {
         "STILE_HOME": str(home),
         "STILE_HOST": "127.0.0.1",
         "STILE_PORT": str(port),
-        "STILE_CONFIG": str(_litellm_config(place, "stile.yaml", {})),
+        "STILE_CONFIG": str(_litellm_config(place, f"{log}.yaml", more, models)),
     }
     command = [sys.executable, str(ROOT / "src" / "lambda" / "app.py")]
     started = time.perf_counter()
-    with _process("stile", command, place.core, place.folder, environment) as process:
-        output = place.folder / "stile.out"
+    with _process(log, command, place.core, place.folder, environment) as process:
+        output = place.folder / f"{log}.out"
         _wait(process, lambda: KEY.search(output.read_text()) is not None, output)
         key = KEY.search(output.read_text())
         assert key
-        yield _answering(Server("Stile", "stile", process, port, key[0]), place, started)
+        yield _answering(Server(name, log, process, port, key[0]), place, started)
 
 
 @contextlib.contextmanager
@@ -173,17 +190,24 @@ def litellm_environment() -> pathlib.Path:
     return folder
 
 
-def _litellm_config(place: Place, name: str, more: Mapping[str, object]) -> pathlib.Path:
-    """A config in LiteLLM's dialect with both models; JSON is YAML too."""
-    models = [
+def _litellm_config(place: Place, name: str, more: Mapping[str, object], models: Sequence[str] = ()) -> pathlib.Path:
+    """A config in LiteLLM's dialect with both models, or with all of `models` twice; JSON is YAML too."""
+    ports = {"bench-stream": place.streams_port}
+    entries = [
         {
             "model_name": model,
-            "litellm_params": {"model": "openai/bench", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "x"},
+            "litellm_params": {
+                "model": "openai/bench",
+                "api_base": f"http://127.0.0.1:{ports.get(model, place.calls_port)}/v1",
+                "api_key": "x",
+                **({"weight": weight} if models else {}),
+            },
         }
-        for model, port in (("bench", place.calls_port), ("bench-stream", place.streams_port))
+        for model in models or ("bench", "bench-stream")
+        for weight in ((1, 2) if models else (1,))
     ]
     config = place.folder / name
-    config.write_text(json.dumps({"model_list": models, **more}, indent=2))
+    config.write_text(json.dumps({"model_list": entries, **more}, indent=2))
     return config
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.load import Round
+from bench.servers import GATEWAY, ROUTED
 
 Rounds = Mapping[str, Mapping[str, Sequence[Round]]]  # server name → scenario → its rounds
 
@@ -14,7 +15,7 @@ AIMS = (
     ("chunks", "bare relay", 0.8, "of the bare relay's chunks/s"),
     ("calls-16", "LiteLLM proxy", 50, "of LiteLLM proxy's calls/s at 16 connections"),
 )
-GATEWAY = "Stile"
+MOST_FOR_ROUTING = 1.03
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,20 @@ def aims(rounds: Rounds) -> list[str]:
             if any(all(one.faults for one in several) for several in (own, base)):
                 verdict = "not judged, no valid round"
             lines.append(f"Aim: ≥ {factor(least)} {words}: {factor(ratio)}, {verdict}.")
-    return lines
+    return [*lines, *_price(rounds)]
+
+
+def _price(rounds: Rounds) -> list[str]:
+    """What routing costs a call that needs none of it."""
+    routed, plain = (rounds.get(name, {}).get("calls-1") for name in (ROUTED, GATEWAY))
+    if not routed or not plain or not (base := median(plain, "p50")):
+        return []
+    ratio = median(routed, "p50") / base
+    verdict = "met" if ratio <= MOST_FOR_ROUTING else "NOT met"
+    if any(all(one.faults for one in several) for several in (routed, plain)):
+        verdict = "not judged, no valid round"
+    most = f"≤ {MOST_FOR_ROUTING:.0%} of the p50 at 1 connection"
+    return [f"Aim: {most} with a hundred models, weights and fallbacks: {ratio:.1%}, {verdict}."]
 
 
 def faults(rounds: Rounds) -> list[str]:

@@ -151,8 +151,8 @@ class Calls:
         answer = await self._upstreams[target.via].send(request)
         if not isinstance(answer.body, bytes):
             opened = await _open(answer.body, StreamMeter(hide_usage=not call.wants_usage), target)
-            patience = Patience(patience.limit or IDLE_SECONDS)
-            return UpstreamAnswer(answer.status, answer.headers, _metered(opened, patience, call, record))
+            limit = patience.limit or IDLE_SECONDS
+            return UpstreamAnswer(answer.status, answer.headers, _metered(opened, limit, call, record))
         if answer.status >= 400:
             raise _Failed(failures.read(answer.status, answer.headers, answer.body, time.time()), answer)
         _settle(record, _usage_of(answer.body, call))
@@ -194,23 +194,23 @@ async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: T
     return _Opened(ready, body, meter)
 
 
-async def _metered(
-    opened: _Opened, patience: Patience, call: ModelCall, record: CallRecord
-) -> AsyncGenerator[bytes, None]:
-    meter, following = opened.meter, opened.body.__anext__
+async def _metered(opened: _Opened, limit: float, call: ModelCall, record: CallRecord) -> AsyncGenerator[bytes, None]:
+    feed, following = opened.meter.feed, opened.body.__anext__
+    patience, now = Patience(limit), asyncio.get_running_loop().time
     try:
         yield opened.first
+        patience.wait()
         while True:
-            patience.wait()
+            patience.until = now() + limit
             try:
                 chunk = await following()
             except StopAsyncIteration:
                 break
-            patience.rest()
-            ready = meter.feed(chunk)
+            patience.until = None
+            ready = feed(chunk)
             if ready:
                 yield ready
-        rest = meter.close()
+        rest = opened.meter.close()
         if rest:
             yield rest
     except asyncio.CancelledError:
@@ -221,7 +221,7 @@ async def _metered(
         raise _broken(error, record.target) from None
     finally:
         patience.stop()
-        _settle(record, meter.usage_or_estimate(call.size))
+        _settle(record, opened.meter.usage_or_estimate(call.size))
         await opened.body.aclose()
 
 

@@ -1,41 +1,40 @@
 """How long a call waits for a provider: for a whole answer, for a stream's first event, and between events.
 
-One timer serves a whole stream: it is set anew only when it has fired too early, so that a chunk costs two assignments
-and no timer.
+One timer serves a whole stream: it is set anew only when it has fired too early. Whoever reads many chunks sets `until`
+itself, so that a chunk costs two assignments, no timer and no call.
 """
 
 import asyncio
 
 
 class Patience:
-    """The running task's. It is tried between `wait` and `rest`; when that takes longer than `limit` seconds (None: as
-    long as it takes) the task is cancelled, once, and whoever catches that asks `lost`."""
+    """The running task's: when something takes longer than `limit` seconds (None: as long as it takes) the task is
+    cancelled, once, and whoever catches that asks `lost`.
 
-    __slots__ = ("_loop", "_lost", "_task", "_timer", "_until", "limit")
+    `until`: by the loop's clock, when that will be; None while nothing is waited for.
+    """
+
+    __slots__ = ("_loop", "_lost", "_task", "_timer", "limit", "until")
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
-        self._until: float | None = None
+        self.until: float | None = None
         self._lost = False
 
     def wait(self) -> None:
         """From now on."""
         if self.limit is None:
             return
-        self._until = until = self._loop.time() + self.limit
+        self.until = self._loop.time() + self.limit
         if self._timer is None:
-            self._timer = self._loop.call_at(until, self._look)
-
-    def rest(self) -> None:
-        """What was waited for is here."""
-        self._until = None
+            self._timer = self._loop.call_at(self.until, self._look)
 
     def stop(self) -> None:
         """It is needed no more."""
-        self._until = None
+        self.until = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -49,11 +48,11 @@ class Patience:
 
     def _look(self) -> None:
         self._timer = None
-        if self._until is None or self._task is None or self.limit is None:
-            return  # nobody waits now; the next `wait` sets it again
-        if self._loop.time() < self._until:
-            self._timer = self._loop.call_at(self._until, self._look)
-        else:
-            self._until = None
+        now = self._loop.time()
+        due = self.until if self.until is not None else now + (self.limit or 0)
+        if now < due:
+            self._timer = self._loop.call_at(due, self._look)
+        elif self._task is not None:
+            self.until = None
             self._lost = True
             self._task.cancel()
