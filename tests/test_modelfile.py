@@ -127,7 +127,7 @@ def test_what_has_no_effect_is_named_in_a_warning(tmp_path: Path) -> None:
         ":3: litellm_params.tags has no effect here",
         ":4: router_settings.redis_host has no effect here",
         ":5: general_settings has no effect here",
-        ":6: litellm_settings.num_retires has no effect here; did you mean num_retries?",
+        ":6: litellm_settings.num_retires has no effect here",
     ]
 
 

@@ -26,6 +26,7 @@ TASK_ROOT = "/var/task"  # where Lambda puts the artifact: tracebacks name it
 PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}  # Amazon Linux 2023 has glibc 2.34
 LIMIT_BYTES = 200_000_000  # Lambda's own is 250 MiB, layers included
 SHOWN = 10
+_PLACEHOLDER = "https://placeholder.invalid"  # an address, for those that are variables too
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -50,8 +51,8 @@ def main() -> int:
 def build(tree: Path, arch: str, version: str, config: Path | None) -> None:
     """Leave the artifact's tree at `tree`. Raises BuildError."""
     compiler = None if os.environ.get("ALLOW_NO_PYC") == "1" else interpreter(version)
-    if config is not None and not config.is_file():
-        raise BuildError(f"CONFIG={config}: there is no such file")
+    if config is not None:
+        check(config)
     _make_room(tree)
     install(tree, arch, version)
     prune.prune(tree)
@@ -66,6 +67,24 @@ def build(tree: Path, arch: str, version: str, config: Path | None) -> None:
     else:
         print("build: WITHOUT BYTECODE (ALLOW_NO_PYC=1): each cold start compiles what it imports", file=sys.stderr)
     _set_modes(tree)
+
+
+def check(config: Path) -> None:
+    """That a start would take the model file, whatever its variables and secrets will hold. Raises BuildError."""
+    if not config.is_file():
+        raise BuildError(f"CONFIG={config}: there is no such file")
+    sys.path.insert(0, str(SOURCE))
+    from stile import modelfile  # noqa: PLC0415 (the sources that are built)
+    from stile.errors import ConfigError  # noqa: PLC0415
+
+    content = config.read_bytes()
+    variables = re.findall(rb"os\.environ/(\w+)", content)
+    environment = {"AWS_REGION": "eu-west-1", **{name.decode(): _PLACEHOLDER for name in variables}}
+    try:
+        secrets = dict.fromkeys(modelfile.references(str(config), content), _PLACEHOLDER)
+        modelfile.read(str(config), content, environment, secrets)
+    except ConfigError as error:
+        raise BuildError(f"CONFIG={config}: a start would refuse it:\n{error}") from None
 
 
 def install(tree: Path, arch: str, version: str) -> None:

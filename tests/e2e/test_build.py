@@ -139,6 +139,7 @@ def test_sam_gets_its_tree_with_the_model_file_packed(tmp_path: Path) -> None:
         (["PYTHON=3.99"], {}, "no interpreter here is Python 3.99, which compiles the bytecode. Install it"),
         ([], {"PYTHON_BIN": "/nowhere/python3"}, "/nowhere/python3 is not Python 3.13"),
         ([f"PYTHON={VERSION}", "CONFIG=nowhere.yaml"], {}, "CONFIG=nowhere.yaml: there is no such file"),
+        ([f"PYTHON={VERSION}", "CONFIG=Makefile"], {}, "CONFIG=Makefile: a start would refuse it"),
     ],
 )
 def test_a_build_that_cannot_be_says_what_to_do(

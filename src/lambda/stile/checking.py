@@ -47,7 +47,7 @@ def _as_text(found: Findings, name: str) -> str:
     lines = [line for title, texts in parts.items() if texts for line in (f"{title}:", *_indented(texts), "")]
     if found.wrong:
         return "\n".join([*lines, f"{name}: a start would refuse it."])
-    counted = ", ".join(f"{number} {what}" for what, number in _counted(found).items())
+    counted = ", ".join(f"{what}: {number}" for what, number in _counted(found).items())
     return "\n".join([*lines, f"{name}: fine ({counted})."])
 
 

@@ -163,7 +163,7 @@ class _Reader:
         weights = (numbers.read("weight"), numbers.read("rpm"), numbers.read("tpm"))
         order = numbers.read("order", least=-math.inf)
         timeout, stream_timeout = numbers.seconds("timeout"), numbers.seconds("stream_timeout")
-        target = self._target(place, params, info)
+        target = self._target(place, nodes, params, info)
         if target is None or name is None:
             return
         for field in sorted(params.keys() & (_HONOURED | _DEFAULTS | (_OPTIONS if target.via == "litellm" else set()))):
@@ -193,7 +193,9 @@ class _Reader:
         self._ids.add(own)
         return f"{own}*" if name.endswith("*") else own
 
-    def _target(self, node: yaml.Node, params: dict[str, Any], info: dict[str, Any]) -> Target | None:
+    def _target(
+        self, node: yaml.Node, nodes: Mapping[str, yaml.Node], params: dict[str, Any], info: dict[str, Any]
+    ) -> Target | None:
         model = params.get("model")
         if not isinstance(model, str) or not model:
             self._file.fault(node, "litellm_params.model is missing or not a text")
@@ -215,7 +217,7 @@ class _Reader:
             return None
         if name == providers.BEDROCK:
             provider = self._bedrock(provider, rest, params)
-        self._note_what_has_no_effect(node, provider, params)
+        self._note_what_has_no_effect(nodes, provider, params)
         return self._build(node, provider, rest, params, info)
 
     def _bedrock(self, provider: Provider, model: str, params: Mapping[str, Any]) -> Provider:
@@ -227,13 +229,15 @@ class _Reader:
             return provider
         return providers.bedrock_openai(str(region))
 
-    def _note_what_has_no_effect(self, node: yaml.Node, provider: Provider, params: Mapping[str, Any]) -> None:
+    def _note_what_has_no_effect(
+        self, nodes: Mapping[str, yaml.Node], provider: Provider, params: Mapping[str, Any]
+    ) -> None:
         signs = _SIGNING if provider.name == providers.BEDROCK else set()
         for name in sorted(params.keys() - _HONOURED - _DEFAULTS - signs):
             if name not in _OPTIONS:
-                self._file.warn(node, f"litellm_params.{name} has no effect here")
+                self._file.warn(nodes[name], f"litellm_params.{name} has no effect here")
             elif provider.relayed:
-                self._file.warn(node, f"litellm_params.{name} has no effect here for {provider.name}")
+                self._file.warn(nodes[name], f"litellm_params.{name} has no effect here for {provider.name}")
 
     def _build(
         self, node: yaml.Node, provider: Provider, model: str, params: dict[str, Any], info: dict[str, Any]

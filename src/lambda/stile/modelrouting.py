@@ -125,9 +125,7 @@ class Routing:
                 self._file.honour(place, f"{section}.{name}")
                 self._nodes[name], self._values[name] = place, values.get(name)
             else:
-                near = difflib.get_close_matches(name, known, n=1) if ignored is None else []
-                meant = f"; did you mean {near[0]}?" if near else ""
-                self._file.warn(place, f"{section}.{name} has no effect here{meant}")
+                self._file.warn(place, f"{section}.{name} has no effect here")
 
     def _check_strategy(self) -> None:
         said = self._values.get("routing_strategy", _STRATEGY)
