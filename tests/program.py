@@ -73,8 +73,8 @@ class Program:
             return Answer(response.status, headers_, response.read())
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log's lines so far."""
-        return [json.loads(line) for line in self.out.read_text().split("\n") if line.startswith("{")]
+        """The log's lines so far, those that are whole."""
+        return [json.loads(line) for line in self.out.read_text().split("\n")[:-1] if line.startswith("{")]
 
     def calls(self) -> list[dict[str, Any]]:
         """The lines of calls alone."""

@@ -49,6 +49,7 @@ def of_table(table: Mapping[str, list[Target]]) -> list[Source]:
     return [
         Source(f"{target.provider} at {address}", Listing(f"{address}/models", _headers(target)))
         for address, target in by_address.items()
+        if target.aws_region is None  # Bedrock lists its models elsewhere
     ]
 
 

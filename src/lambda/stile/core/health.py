@@ -3,8 +3,6 @@
 One instance's own knowledge, without a clock: `now` is passed in, in seconds of one clock that never goes back.
 """
 
-from collections.abc import Iterable
-
 import msgspec
 
 from stile.core.failures import Failure, Kind
@@ -57,8 +55,3 @@ class Health:
             state.until = max(state.until, now + self._policy.cooldown_time)
         if failure.retry_after is not None:
             state.until = max(state.until, now + min(failure.retry_after, LONGEST_REST))
-
-    def keep(self, targets: Iterable[Target]) -> None:
-        """Forget all but these."""
-        known = {target.id for target in targets}
-        self._states = {name: state for name, state in self._states.items() if name in known}
