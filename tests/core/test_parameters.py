@@ -106,3 +106,40 @@ def test_other_tools_are_refused(tool: object) -> None:
     with pytest.raises(BadRequest, match="must be of type") as refused:
         chat(tools=[tool])
     assert refused.value.param == "tools"
+
+
+def dropped(_defaults: Any = None, **values: Any) -> dict[str, Any]:
+    return parameters.read(fields(**values), parameters.CHAT, _defaults or {}, drop=True)
+
+
+def test_where_parameters_may_be_dropped_unknown_ones_are_left_out() -> None:
+    assert dropped(model="m", messages=[], top_k=5, thinking_budget=1, temperature=0) == {"temperature": 0}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_of_the_translator_are_never_passed_even_where_they_may_be_dropped(name: str) -> None:
+    assert dropped(model="m", messages=[], **{name: "x"}) == {}
+
+
+@pytest.mark.parametrize("others", [{}, {"top_k": 5}, {"zeta": 1}])
+def test_a_check_of_the_content_is_never_dropped(others: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="moderation") as refused:
+        dropped(model="m", messages=[], moderation={"model": "omni"}, **others)
+    assert refused.value.code == "unsupported_parameter"
+
+
+def test_a_known_parameter_with_a_wrong_value_is_refused_all_the_same() -> None:
+    with pytest.raises(BadRequest) as refused:
+        dropped(model="m", tools=[{"type": "mcp"}])
+    assert refused.value.param == "tools"
+
+
+def test_defaults_and_the_requests_own_values_are_kept() -> None:
+    assert dropped({"temperature": 0.5, "top_k": 3}, temperature=1, top_k=5, seed=2) == {"temperature": 1, "seed": 2}
+
+
+def test_of_embeddings_too_unknown_parameters_are_dropped() -> None:
+    said = fields(model="m", input="text", dimensions=3, temperature=1, truncate="END")
+    assert parameters.read(said, parameters.EMBEDDINGS, {}, drop=True) == {"dimensions": 3}
+    with pytest.raises(BadRequest, match="temperature, truncate"):
+        parameters.read(said, parameters.EMBEDDINGS, {})

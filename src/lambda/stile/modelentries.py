@@ -128,7 +128,7 @@ class Common(msgspec.Struct, frozen=True):
 
 
 def read(file: YamlFile, entries: yaml.Node, common: Common) -> dict[str, list[Target]]:
-    """Model name → targets. Faults go to the file."""
+    """Model name → targets, none where all of them are faulty. Faults go to the file."""
     reader = _Reader(file, common)
     if not isinstance(entries, yaml.SequenceNode):
         file.fault(entries, "model_list must be a list")
@@ -152,6 +152,8 @@ class _Reader:
         name = self._file.text(fields.get("model_name"))
         if name is None:
             self._file.fault(node, "model_name is missing or not a text")
+        else:
+            self.table.setdefault(name, [])  # also where its target is faulty: others may name it
         if "litellm_params" not in fields:
             self._file.fault(node, "litellm_params is missing")
             return
@@ -172,7 +174,7 @@ class _Reader:
             self._file.fault(node, f"model_name {name}: a * may only stand at the end")
         if name.endswith("*") and not target.model.endswith("*"):
             self._file.fault(node, f"model_name {name} is a pattern, so its model must end in * too")
-        group = self.table.setdefault(name, [])
+        group = self.table[name]
         target = msgspec.structs.replace(
             target,
             id=self._id(place, name, len(group), target, info),

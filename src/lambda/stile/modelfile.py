@@ -92,7 +92,7 @@ def _read(file: YamlFile) -> tuple[dict[str, list[Target]], Policy]:
     fields = file.mapping(file.root, "the file", _TOP | _TOP_IGNORED)
     for name in sorted(fields.keys() & _TOP_IGNORED):
         file.warn(fields[name], f"{name} has no effect here")
-    if "environment_variables" in fields:
+    if not file.is_empty(fields.get("environment_variables")):
         own = file.values(fields["environment_variables"], "environment_variables")
         file.environment = {**{key: str(value) for key, value in own.items()}, **file.environment}
         file.honour(fields["environment_variables"], "environment_variables")
@@ -103,4 +103,4 @@ def _read(file: YamlFile) -> tuple[dict[str, list[Target]], Policy]:
             file.fault(file.root, "model_list is missing")
         return {}, Policy()
     table = modelentries.read(file, entries, routing.common)
-    return table, routing.policy(table) if not file.faults else Policy()
+    return table, routing.policy(table)

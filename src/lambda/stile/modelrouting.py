@@ -85,11 +85,12 @@ class Routing:
         self._file = file
         self._nodes: dict[str, yaml.Node] = {}
         self._values: dict[str, Any] = {}
-        if litellm is not None:
+        if litellm is not None and not file.is_empty(litellm):
             self._take("litellm_settings", litellm, _LITELLM, None)
-        if router is not None:
+        if router is not None and not file.is_empty(router):
             self._take("router_settings", router, _ROUTER, _ROUTER_IGNORED)
         numbers = Numbers(file, self._nodes, self._values)
+        self._default = "fallbacks"  # the field that says those of all models
         self._check_strategy()
         self.common = Common(
             timeout=numbers.seconds("timeout") or numbers.seconds("request_timeout"),
@@ -108,9 +109,10 @@ class Routing:
         fallbacks: dict[Occasion, dict[str, Sequence[str]]] = {
             occasion: self._fallbacks(name) for name, occasion in _FALLBACKS.items() if name in self._values
         }
-        if self._values.get("default_fallbacks"):
-            names = self._names(self._values["default_fallbacks"], "default_fallbacks")
-            fallbacks.setdefault("failure", {}).setdefault(ALL_MODELS, names)
+        default = self._values.get("default_fallbacks")
+        if default and ALL_MODELS not in fallbacks.setdefault("failure", {}):
+            fallbacks["failure"][ALL_MODELS] = self._names(default, "default_fallbacks")
+            self._default = "default_fallbacks"
         policy = Policy(fallbacks=fallbacks, aliases=aliases, hidden=hidden, **self._numbers)
         self._check(policy, Routes({ECHO: (), **table}, policy))
         return policy
@@ -128,14 +130,14 @@ class Routing:
                 self._file.warn(place, f"{section}.{name} has no effect here")
 
     def _check_strategy(self) -> None:
-        said = self._values.get("routing_strategy", _STRATEGY)
+        said = str(self._values.get("routing_strategy") or _STRATEGY)
         node = self._nodes.get("routing_strategy")
         if said == _STRATEGY or node is None:
             return
         if said in _OTHER_STRATEGIES:
             self._file.warn(node, f"routing_strategy {said} works as {_STRATEGY} here: an instance sees no load")
         else:
-            near = difflib.get_close_matches(str(said), [_STRATEGY, *_OTHER_STRATEGIES], n=1)
+            near = difflib.get_close_matches(said, [_STRATEGY, *_OTHER_STRATEGIES], n=1)
             self._file.fault(node, f"routing_strategy {said!r}: {f'did you mean {near[0]}?' if near else 'unknown'}")
 
     def _aliases(self, table: Mapping[str, Sequence[Target]]) -> tuple[dict[str, str], frozenset[str]]:
@@ -180,7 +182,7 @@ class Routing:
         for field, occasion in _FALLBACKS.items():
             named = policy.fallbacks.get(occasion, {})
             for model, others in named.items():
-                what = "default_fallbacks" if model == ALL_MODELS and field not in self._nodes else field
+                what = self._default if model == ALL_MODELS and occasion == "failure" else field
                 if model != ALL_MODELS and routes.find(model) is None and model not in routes.patterns:
                     self._fault(what, f"there is no model {model}")
                 for other in others:

@@ -12,6 +12,7 @@ from stile.core import references
 from stile.errors import ConfigError
 
 _FROM_ENVIRONMENT = "os.environ/"
+_NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -113,6 +114,10 @@ class YamlFile:
             except yaml.YAMLError as fault:
                 self.fault(value, f"{name}: {fault}")
         return values
+
+    def is_empty(self, node: yaml.Node | None) -> bool:
+        """Whether a field is not there, or nothing stands in it: all of a section may be commented out."""
+        return node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _NULL)
 
     def text(self, node: yaml.Node | None) -> str | None:
         """A scalar's text; None for anything else, and for an empty one."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from stile.api import told
 from stile.api.line import Line
 from stile.api.pulse import NEVER, NO_CACHE, Rhythm
 from stile.api.request import JSON, ClientGone, Message, Receive, Reply, Request, Send, running_task
@@ -160,7 +161,8 @@ async def _deliver_whole(reply: Reply, body: bytes, line: Line) -> None:
             return
         _check_follows(reply, line, events=False)
     else:
-        await line.head(reply.status, [*reply.headers, (b"content-length", b"%d" % len(body))], events=False)
+        length = (b"content-length", b"%d" % len(body))
+        await line.head(reply.status, [*reply.headers, *told.headers(request), length], events=False)
         if request.scope["method"] == "HEAD":
             body = b""
     request.record.bytes_out += len(body)
@@ -173,7 +175,7 @@ async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], lin
     if line.started:
         _check_follows(reply, line, events=True)
     else:
-        await line.head(reply.status, [*reply.headers, NO_CACHE], events=True)
+        await line.head(reply.status, [*reply.headers, *told.headers(line.request), NO_CACHE], events=True)
     send, now = line.send, asyncio.get_running_loop().time
     sent = 0
     try:

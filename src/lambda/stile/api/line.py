@@ -39,9 +39,9 @@ class Line:
     async def head(self, status: int, headers: Headers, *, events: bool) -> None:
         """Send the head, with what all replies have."""
         record = self.request.record
-        self.started, self.events = True, events
         record.status = status
         record.ttfb_ms = self.request.elapsed_ms()
         own = (b"x-request-id", record.request_id.encode())
         headers = [*headers, own, *cors.shared(self.request)]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        self.started, self.events = True, events  # a host that was interrupted here has not taken it

@@ -1,17 +1,13 @@
 """OpenAI's dialect: chat completions, embeddings, and the list of models."""
 
-import functools
-from urllib.parse import quote
-
 from stile.api.request import Reply, Request, json_reply
 from stile.calls import Calls, ModelCall
 from stile.catalog import Catalog, Model
 from stile.core import body as bodies
 from stile.core.body import Fields
 from stile.core.records import Caller
-from stile.errors import BadRequest, ModelNotFound, PublicError
+from stile.errors import BadRequest, ModelNotFound
 from stile.ports import Headers, Operation
-from stile.telemetry import MAX_SHOWN
 
 # Headers of a caller that may go up to a provider. Credentials, cookies and account choices never do.
 _UP = frozenset({b"openai-beta", b"idempotency-key", b"x-title", b"http-referer"})
@@ -28,13 +24,8 @@ class OpenAI:
     async def call(self, operation: Operation, request: Request) -> Reply:
         """Chat completions or embeddings."""
         call = _read(request.body, operation, _headers_up(request))
-        try:
-            answer = await self._calls.make(_caller(request), call, request.record, request.ends)
-        except PublicError as error:
-            if request.record.attempts:
-                error.headers = (*error.headers, *((name.decode(), value.decode()) for name, value in _told(request)))
-            raise
-        return Reply(answer.status, [*answer.headers, *_told(request)], answer.body)
+        answer = await self._calls.make(_caller(request), call, request.record, request.ends)
+        return Reply(answer.status, answer.headers, answer.body)
 
     async def models(self, request: Request) -> Reply:
         caller = _caller(request)
@@ -75,25 +66,6 @@ def _check_messages(fields: Fields) -> None:
 
 def _headers_up(request: Request) -> Headers:
     return [header for header in request.scope["headers"] if header[0] in _UP]
-
-
-def _told(request: Request) -> Headers:
-    """Which target answered, after how many attempts, and the gateway's own share of the time; the last two are for
-    those who read them from LiteLLM's proxy."""
-    record = request.record
-    return [
-        (b"x-stile-target", _visible(record.target or "")),
-        (b"x-stile-attempts", b"%d" % record.attempts),
-        (b"x-stile-overhead-ms", b"%.2f" % max(0, request.elapsed_ms() - record.upstream_ms)),
-        (b"x-litellm-model-id", _visible(record.target_id or "")),
-        (b"x-litellm-call-id", record.request_id.encode()),
-    ]
-
-
-@functools.lru_cache(1024)
-def _visible(text: str) -> bytes:
-    """A name as a header's value: callers choose some of them, and headers hold visible ASCII alone."""
-    return quote(text, safe="/:@!$&'()*+,;=~ ?#[]")[:MAX_SHOWN].encode()
 
 
 def _caller(request: Request) -> Caller:

@@ -39,12 +39,12 @@ _CONTEXT_WINDOW = re.compile(
     rb"context_length_exceeded|context_window_exceeded|model_max_prompt_tokens_exceeded|maximum context length"
     rb"|exceed(s|ed)? (the )?(model's )?(maximum )?context|context limit|available context size|prompt is too long"
     rb"|input is too long|too many (input )?tokens|longer than the model's context|maximum number of tokens allowed"
-    rb"|input tokens exceed|while limit is \d+",
+    rb"|input tokens exceed|input token count|longer than the maximum model length|while limit is \d+",
     re.IGNORECASE,
 )
 _CONTENT_POLICY = re.compile(
     rb"content_policy_violation|content_filter|responsibleaipolicyviolation|content management policy"
-    rb"|our safety system|violating our usage policy|flagged by our moderation|blocked by content filtering",
+    rb"|our safety system|violating our usage policy|flagged by our moderation|blocked by (our |the )?content filter",
     re.IGNORECASE,
 )
 

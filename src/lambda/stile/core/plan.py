@@ -33,6 +33,7 @@ class Plan:
         "_last",
         "_made",
         "_models",
+        "_order",
         "_policy",
         "_routes",
         "_spent",
@@ -44,6 +45,7 @@ class Plan:
     _asked: dict[str, float]  # target → when it may be asked again
     _last: str
     _models: Iterator[Group]
+    _order: Sequence[Target]  # of the model that is tried now
     _spent: set[str]  # not to be tried again
     _targets: Iterator[Target]
     _tried: dict[str, int]
@@ -72,7 +74,8 @@ class Plan:
                 continue
             wait = self._wait(target, now)
             if wait and (self._asked.get(target.id, 0) - now > LONGEST_PAUSE or now + wait >= ends):
-                self._spent.add(target.id)
+                self._spent.add(target.id)  # and its share falls to the model's others
+                self._targets = itertools.chain(self._targets, attempts(self._order, 1, self._spent))
                 continue
             self._made += 1
             self._last = target.id
@@ -89,8 +92,7 @@ class Plan:
             self._spent.add(target.id)
         elif failure.remedy == "final":
             self._targets = iter(())
-            special = failure.occasion != "failure"
-            self._models = self._routes.followers(self._group.name, failure.occasion) if special else iter(())
+            self._models = self._after(failure)
 
     def renew(self) -> None:
         """The last target's secrets are new: try it once more, and at once."""
@@ -101,25 +103,34 @@ class Plan:
         self._targets = itertools.chain(fresh, self._targets)
 
     def _first(self, now: float) -> tuple[Target, float]:
-        order = arrange(self._group.targets, self._health, now, self._chance)
+        self._order = order = arrange(self._group.targets, self._health, now, self._chance)
         first = order[0]
         self._made, self._last = 1, first.id
         self._spent, self._asked = set(), {}
         self._tried = {first.id: 1}
-        self._visited = {self._group.name}
+        self._visited = {self._routes.meant(self._group.name)}
         self._targets = attempts(order, 1 + self._policy.num_retries, self._spent)
         next(self._targets)  # this one
         self._models = self._routes.followers(self._group.name)
         return first, 0
 
+    def _after(self, failure: Failure) -> Iterator[Group]:
+        """The models left after what no other attempt at this one would change."""
+        if failure.occasion == "failure":
+            return iter(())
+        special = self._routes.followers(self._group.name, failure.occasion)
+        first = len(self._visited) == 1
+        return special if first else itertools.chain(special, self._models)  # of a chain, the others are still there
+
     def _go_on(self, now: float) -> bool:
         """On to the next model, if there is one."""
         for group in self._models:
-            if group.name not in self._visited:
-                self._visited.add(group.name)
+            name = self._routes.meant(group.name)
+            if name not in self._visited:
+                self._visited.add(name)
                 self._group = group
-                order = arrange(group.targets, self._health, now, self._chance)
-                self._targets = attempts(order, 1 + self._policy.num_retries, self._spent)
+                self._order = arrange(group.targets, self._health, now, self._chance)
+                self._targets = attempts(self._order, 1 + self._policy.num_retries, self._spent)
                 return True
         return False
 

@@ -135,17 +135,21 @@ class Routes:
         matched = model[len(pattern) - 1 :]
         return Group(model, [_fill(target, matched) for target in self._table[pattern].targets])
 
+    def meant(self, name: str) -> str:
+        """The model that an alias stands for; any other name itself."""
+        return self.policy.aliases.get(name, name)
+
     def followers(self, model: str, occasion: Occasion = "failure") -> Iterator[Group]:
         """The models that follow `model` when it fails, depth first, each once: those for the occasion if there are
         any, else those for any failure. What follows them are their own for any failure."""
-        seen = {self._meant(model)}
+        seen = {self.meant(model)}
         first = self._named(model, occasion) or self._named(model, "failure")
         waiting = list(reversed(first))
         while waiting:
             name = waiting.pop()
             group = self.find(name)
-            if group is not None and self._meant(name) not in seen:
-                seen.add(self._meant(name))
+            if group is not None and self.meant(name) not in seen:
+                seen.add(self.meant(name))
                 yield group
                 waiting += reversed(self._named(name, "failure"))
 
@@ -153,13 +157,10 @@ class Routes:
         named = self.policy.fallbacks.get(occasion)
         if not named:
             return ()
-        for name in (model, self._meant(model), self._pattern_of(model), ALL_MODELS):
+        for name in (model, self.meant(model), self._pattern_of(model), ALL_MODELS):
             if name is not None and name in named:
                 return named[name]
         return ()
-
-    def _meant(self, model: str) -> str:
-        return self.policy.aliases.get(model, model)
 
     def _pattern_of(self, model: str) -> str | None:
         for pattern in self.patterns:
