@@ -175,7 +175,7 @@ def test_the_fields_of_the_model_file_are_documented_as_they_are() -> None:
     assert paragraph(router, "without effect here:**") == modelrouting._ROUTER_IGNORED
     assert paragraph(litellm, "**Honoured:**") == modelrouting._LITELLM
     assert paragraph("Other sections", "without effect here:**") == modelfile._TOP_IGNORED
-    assert modelfile._TOP <= quoted(CONFIG)
+    assert quoted(CONFIG) >= modelfile._TOP
 
 
 def test_every_provider_is_documented_as_it_is() -> None:

@@ -218,6 +218,31 @@ def test_a_stream_ends_with_an_error_event_two_seconds_before_lambda_ends_the_pr
         assert text(gateway.ask("ok").body()) == "".join(TEXT)
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_a_silent_call_begins_with_signs_of_life_and_a_failure_behind_them_is_told_to_lambda(
+    folder: Path, state: State, upstream: Upstream, stream: bool
+) -> None:
+    sign = b": keep-alive\n\n" if stream else b" "
+    targets = relayed(upstream, "held", "held-400")
+    with serving(folder, state, *targets, STILE_KEEP_ALIVE_SECONDS="1", STILE_WHOLE_KEEP_ALIVE_SECONDS="1") as gateway:
+        bodies = []
+        for model, told in (("held", None), ("held-400", "upstream_error")):
+            upstream.gate.clear()
+            invocation = gateway.ask(model, stream=stream)
+            assert [invocation.next_chunk(), invocation.next_chunk()] == [sign, sign]
+            assert invocation.head().status == 200
+            upstream.gate.set()
+            failure = invocation.broken_off()
+            assert (failure and failure.message) == told
+            bodies.append(invocation.body())
+    whole, failed = bodies
+    if stream:
+        assert text(whole.replace(sign, b"")) == "".join(TEXT)
+    else:
+        assert json.loads(whole)["choices"][0]["message"]["content"] == "".join(TEXT)
+    assert json.loads(failed.replace(sign, b"").removeprefix(b"data: "))["error"]["code"] == "too_long"
+
+
 def test_a_body_over_the_platforms_limit_is_refused_by_its_name(folder: Path, state: State) -> None:
     with serving(folder, state) as gateway:
         invocation = gateway.post({"model": "echo", "messages": [{"role": "user", "content": "x" * 6 * 1024 * 1024}]})

@@ -289,6 +289,12 @@ def test_what_speaks_against_a_target(failure: Failure, counts: bool) -> None:
         ({"status": 503, "error": {"message": "Busy."}}, 503, Failure("server_error", "again")),
         (gemini("Quota.", 429, "RESOURCE_EXHAUSTED")[0], 429, Failure("rate_limited", "again")),
         ({"choices": [], "error": {"message": "Gone."}}, 502, Failure("server_error", "again")),
+        (
+            {"error": {"code": 502, "message": "Gone."}, "choices": [{"delta": {"role": "assistant", "content": ""}}]},
+            502,
+            Failure("server_error", "again"),
+        ),
+        ({"error": "Gone."}, 502, Failure("server_error", "again")),
         (openai("Odd.", code=200), 502, Failure("server_error", "again")),
         (openai("Odd.", code=True), 502, Failure("server_error", "again")),
     ],

@@ -260,6 +260,15 @@ def test_attempts_that_were_not_made_do_not_count() -> None:
     assert made == ["a/busy", "a/failing", "a/failing"]
 
 
+def test_the_share_of_several_that_are_not_waited_for_is_spread_over_the_others() -> None:
+    names = ["a/busy", "a/busier", "a/x", "a/y"]
+    made = [target(name, order=place) for place, name in enumerate(names)]
+    busy = Failure("rate_limited", "again", 30)
+    plan = plan_of(Routes({"a": made}, Policy(num_retries=5)))
+    found = tried(plan, lambda one: busy if one.id.startswith("a/bus") else SERVER_ERROR)
+    assert found == [*names, "a/x", "a/y"]
+
+
 @pytest.mark.parametrize("wish", [LONGEST_PAUSE, LONGEST_PAUSE - 1])
 def test_a_pause_that_is_not_too_long_is_kept(wish: float) -> None:
     plan = plan_of(Routes(table(a=1), Policy(num_retries=1)))

@@ -178,10 +178,10 @@ class _Reader:
         target = msgspec.structs.replace(
             target,
             id=self._id(place, name, len(group), target, info),
-            drop_params=bool(params.get("drop_params", self._common.drop_params)),
+            drop_params=is_true(params.get("drop_params", self._common.drop_params)),
             order=math.inf if order is None else order,
             timeout=timeout or self._common.timeout,
-            stream_timeout=stream_timeout or (self._common.stream_timeout if timeout is None else None),
+            stream_timeout=stream_timeout or self._common.stream_timeout,
         )
         group.append(_Ranked(target, weights))
 
@@ -329,6 +329,11 @@ class Numbers:
         if number == 0:
             self._file.fault(self._nodes[name], f"{name} must be more than 0 seconds")
         return number or None
+
+
+def is_true(value: Any) -> bool:
+    """Of a switch, which is a text where it comes from the environment."""
+    return value.strip().lower() in {"true", "1", "yes", "on"} if isinstance(value, str) else bool(value)
 
 
 def _number(value: Any) -> float | None:

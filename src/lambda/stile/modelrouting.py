@@ -11,7 +11,7 @@ import yaml
 
 from stile.core.providers import ECHO
 from stile.core.routes import ALL_MODELS, Occasion, Policy, Routes, Target
-from stile.modelentries import Common, Numbers
+from stile.modelentries import Common, Numbers, is_true
 from stile.yamlfile import YamlFile
 
 _FALLBACKS: dict[str, Occasion] = {
@@ -95,7 +95,7 @@ class Routing:
         self.common = Common(
             timeout=numbers.seconds("timeout") or numbers.seconds("request_timeout"),
             stream_timeout=numbers.seconds("stream_timeout"),
-            drop_params=bool(self._values.get("drop_params")),
+            drop_params=is_true(self._values.get("drop_params")),
         )
         self._numbers: dict[str, Any] = {
             name: int(found) if name in _WHOLE else found
@@ -163,9 +163,11 @@ class Routing:
         if not isinstance(said, list) or not all(isinstance(entry, dict) for entry in said):
             self._fault(name, "must be a list of entries, as in - gpt-4o: [claude, gemini]")
             return {}
-        return {
-            str(model): self._names(others, f"{name} of {model}") for entry in said for model, others in entry.items()
-        }
+        named: dict[str, Sequence[str]] = {}
+        for model, others in ((str(model), others) for entry in said for model, others in entry.items()):
+            if model not in named:  # of two, LiteLLM takes the first
+                named[model] = self._names(others, f"{name} of {model}")
+        return named
 
     def _names(self, said: Any, what: str) -> Sequence[str]:
         names = [said] if isinstance(said, str) else said

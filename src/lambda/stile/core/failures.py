@@ -99,18 +99,27 @@ def in_stream(data: bytes) -> tuple[int, Failure] | None:
         said = msgspec.json.decode(data, type=_ErrorEvent)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not said.error or said.choices:
+    if not said.error or any(choice.says_something for choice in said.choices):
         return None
-    for number in (said.error.get("code"), said.error.get("status"), said.status):
+    fields = said.error if isinstance(said.error, dict) else {}
+    for number in (fields.get("code"), fields.get("status"), said.status):
         if isinstance(number, int) and 400 <= number < 600:
             return number, read(number, (), data, 0)
     found = _of_words(data)
     return (502, Failure("server_error", "again")) if found.kind == "refused" else (400, found)
 
 
+class _Choice(msgspec.Struct):
+    delta: dict[str, object] | None = None
+
+    @property
+    def says_something(self) -> bool:
+        return any(value for name, value in (self.delta or {}).items() if name != "role")
+
+
 class _ErrorEvent(msgspec.Struct):
-    error: dict[str, object] | None = None
-    choices: list[msgspec.Raw] = []
+    error: dict[str, object] | str | None = None
+    choices: list[_Choice] = []
     status: object = None
 
 

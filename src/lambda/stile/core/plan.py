@@ -31,9 +31,9 @@ class Plan:
         "_group",
         "_health",
         "_last",
+        "_left",
         "_made",
         "_models",
-        "_order",
         "_policy",
         "_routes",
         "_spent",
@@ -45,7 +45,7 @@ class Plan:
     _asked: dict[str, float]  # target → when it may be asked again
     _last: str
     _models: Iterator[Group]
-    _order: Sequence[Target]  # of the model that is tried now
+    _left: int  # attempts of the model that is tried now
     _spent: set[str]  # not to be tried again
     _targets: Iterator[Target]
     _tried: dict[str, int]
@@ -67,7 +67,7 @@ class Plan:
         if not self._made:
             return self._first(now)
         while self._made < MAX_ATTEMPTS:
-            target = next(self._targets, None)
+            target = next(self._targets, None) if self._left else None
             if target is None:
                 if not self._go_on(now):
                     return None
@@ -75,9 +75,9 @@ class Plan:
             wait = self._wait(target, now)
             if wait and (self._asked.get(target.id, 0) - now > LONGEST_PAUSE or now + wait >= ends):
                 self._spent.add(target.id)  # and its share falls to the model's others
-                self._targets = itertools.chain(self._targets, attempts(self._order, 1, self._spent))
                 continue
             self._made += 1
+            self._left -= 1
             self._last = target.id
             self._tried[target.id] = self._tried.get(target.id, 0) + 1
             return target, wait
@@ -100,17 +100,19 @@ class Plan:
         fresh = [target for target in group.targets if target.id == self._last] if group is not None else []
         self._spent.discard(self._last)
         self._tried.pop(self._last, None)
+        self._left += len(fresh)
         self._targets = itertools.chain(fresh, self._targets)
 
     def _first(self, now: float) -> tuple[Target, float]:
-        self._order = order = arrange(self._group.targets, self._health, now, self._chance)
+        order = arrange(self._group.targets, self._health, now, self._chance)
         first = order[0]
         self._made, self._last = 1, first.id
         self._spent, self._asked = set(), {}
         self._tried = {first.id: 1}
         self._visited = {self._routes.meant(self._group.name)}
-        self._targets = attempts(order, 1 + self._policy.num_retries, self._spent)
+        self._take(order)
         next(self._targets)  # this one
+        self._left -= 1
         self._models = self._routes.followers(self._group.name)
         return first, 0
 
@@ -129,10 +131,14 @@ class Plan:
             if name not in self._visited:
                 self._visited.add(name)
                 self._group = group
-                self._order = arrange(group.targets, self._health, now, self._chance)
-                self._targets = attempts(self._order, 1 + self._policy.num_retries, self._spent)
+                self._take(arrange(group.targets, self._health, now, self._chance))
                 return True
         return False
+
+    def _take(self, order: Sequence[Target]) -> None:
+        """These in turn, as often as a model is tried; each of them may be passed over once more."""
+        self._left = 1 + self._policy.num_retries
+        self._targets = attempts(order, self._left + len(order), self._spent)
 
     def _wait(self, target: Target, now: float) -> float:
         repetition = self._tried.get(target.id, 0)
