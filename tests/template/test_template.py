@@ -19,10 +19,12 @@ from stile.settings import SETTINGS
 STREAMED = "arn:aws:apigateway:eu-central-1:lambda:path/2021-11-15/functions/{}/response-streaming-invocations"
 SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:keys-AbCdEf"
 PEPPER = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:pepper-AbCdEf"
+PARAMETER = "arn:aws:ssm:eu-central-1:123456789012:parameter/stile/key"
 EVERYTHING = {
     "ConfigUri": "s3://bucket/folder/config.yaml",
     "ProviderSecretArn": SECRET,
     "SecretArns": f"{SECRET}1,{SECRET}2",
+    "ParameterArns": f"{PARAMETER}1,{PARAMETER}2",
     "BootstrapSha256": "0123456789abcdef" * 4,
     "UserPoolId": "eu-west-1_AbCdEfGhI",
     "PepperSecretArn": PEPPER,
@@ -33,6 +35,7 @@ EVERYTHING = {
 # What a statement may name with a *, and why.
 WILD = {
     "CallModels": "any model of any region that the account has access to: which ones is the callers' and keys' matter",
+    "MakeModelKeys": "the action knows no resources; what such a key may call is what CallModels allows",
     "ListModels": "the action knows no resources",
     "Trace": "the actions know no resources",
 }
@@ -138,12 +141,13 @@ def test_the_role_names_what_it_may_do(parameters: dict[str, str]) -> None:
 
 
 def test_the_role_has_just_what_the_parameters_ask_for() -> None:
-    always = ["Log", "ManageUsers", "ReadPepper", "CallModels", "ListModels"]
+    always = ["Log", "ManageUsers", "ReadPepper", "CallModels", "MakeModelKeys", "ListModels"]
     assert [statement["Sid"] for statement in statements(evaluate())] == always
     found = {statement["Sid"]: statement["Resource"] for statement in statements(evaluate(**EVERYTHING))}
     assert found["ReadConfig"] == "arn:aws:s3:::bucket/folder/config.yaml"
     assert found["ReadProviderSecret"] == SECRET
     assert found["ReadSecrets"] == [f"{SECRET}1", f"{SECRET}2"]
+    assert found["ReadParameters"] == [f"{PARAMETER}1", f"{PARAMETER}2"]
     assert "Trace" in found
 
 
