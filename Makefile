@@ -49,7 +49,7 @@ check: ## lint, format, types, the template
 BUILD_HERE = $(MAKE) --no-print-directory build ARCH=$(shell uname -m | sed s/aarch64/arm64/) \
   PYTHON=$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-e2e: ## what is heavy: the artifact under AWS's emulator of Lambda, a second Cognito (needs Node), a crowd
+e2e: ## what is heavy: the artifact under AWS's emulator of Lambda, a second Cognito (needs Node), a crowd, a long outage
 	@$(BUILD_HERE)
 	@$(DEV) -m pytest tests/e2e
 

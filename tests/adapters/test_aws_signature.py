@@ -1,6 +1,7 @@
 """Signatures, held against botocore's; credentials, as the machine has them."""
 
 import datetime
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +21,10 @@ SEGMENT = TEXT.map(lambda text: quote(text, safe="~")).filter(lambda text: text 
 PATH = st.lists(SEGMENT.filter(bool), max_size=4).map(lambda parts: "/" + "/".join(parts))
 QUERY = st.lists(st.tuples(SEGMENT.filter(bool), SEGMENT), max_size=4).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs)
+)
+# botocore takes the first of several values of a name.
+NAMES_ONCE = st.dictionaries(SEGMENT.filter(bool), SEGMENT, max_size=4).map(
+    lambda pairs: "&".join(f"{name}={value}" for name, value in pairs.items())
 )
 ORIGIN = st.sampled_from(
     ["https://a.eu-west-1.amazonaws.com", "http://127.0.0.1:5000", "https://a.example:443", "http://[::1]:80"]
@@ -80,6 +85,36 @@ def botocores(
         patch.setattr(botocore.auth, "get_current_datetime", lambda: now)
         signer(credentials, service, "eu-west-1").add_auth(request)
     return {name.lower(): value for name, value in request.headers.items()}
+
+
+@given(
+    origin=ORIGIN,
+    path=PATH,
+    query=NAMES_ONCE,
+    token=st.none() | st.just("a/token+=="),
+    now=MOMENT,
+    seconds=st.integers(1, 604800),
+)
+def test_the_signature_in_a_query_is_botocores(
+    *, origin: str, path: str, query: str, token: str | None, now: datetime.datetime, seconds: int
+) -> None:
+    url = f"{origin}{path or '/'}{'?' if query else ''}{query}"
+    credentials = Credentials("AKIDEXAMPLE", Secret("wJalr/+secret"), Secret(token) if token else None)
+    ours = aws_signature.presign(
+        "POST", url, service="bedrock", region="eu-west-1", credentials=credentials, now=now, seconds=seconds
+    )
+    request: Any = botocore.awsrequest.AWSRequest("POST", url)
+    theirs = botocore.credentials.Credentials("AKIDEXAMPLE", "wJalr/+secret", token)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.auth, "get_current_datetime", lambda: now)
+        botocore.auth.SigV4QueryAuth(theirs, "bedrock", "eu-west-1", expires=seconds).add_auth(request)
+    assert signature_of(ours) == signature_of(request.url)
+
+
+def signature_of(url: str) -> str:
+    found = re.search(r"X-Amz-Signature=([0-9a-f]{64})$", url)
+    assert found is not None
+    return found[1]
 
 
 def test_nothing_is_signed_where_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

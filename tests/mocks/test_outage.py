@@ -129,7 +129,28 @@ def test_an_answer_is_reset(provider: Outage, client: Client, mode: outage.Mode)
     assert provider.seen[0].end == "broken"
 
 
-@pytest.mark.parametrize("mode", [outage.HALF_OPEN, outage.STALL_AFTER_HEAD, outage.STALL_IN_BODY], ids=str)
+def test_a_stream_can_have_no_event_or_half_of_one_or_an_error_in_its_place(provider: Outage, client: Client) -> None:
+    provider.next(outage.EMPTY, outage.ERROR_EVENT, outage.CUT_IN_FIRST_EVENT)
+    assert client.ask("empty", stream=True).body == b""
+    body = client.ask("error", stream=True).body
+    assert json.loads(body.removeprefix(b"data: "))["error"]["code"] == "overloaded"
+    half = client.part("half", stream=True)
+    assert half.startswith(b"data: {")
+    assert b"\n\n" not in half
+    assert [(seen.status, seen.end) for seen in provider.seen] == [(200, "broken")] * 3
+
+
+def test_a_stream_drips(provider: Outage, client: Client) -> None:
+    provider.mode = outage.DRIPS
+    began = time.monotonic()
+    assert client.ask("c", stream=True).body == provider.seen[0].sent
+    assert time.monotonic() - began > 7 * outage.DRIP_SECONDS
+
+
+STALLS = [outage.HALF_OPEN, outage.STALL_AFTER_HEAD, outage.COMMENT_THEN_STALL, outage.STALL_IN_BODY]
+
+
+@pytest.mark.parametrize("mode", STALLS, ids=str)
 def test_a_stall_ends_when_the_client_leaves(provider: Outage, client: Client, mode: outage.Mode) -> None:
     provider.mode = mode
     client.connection.timeout = 0.1

@@ -43,9 +43,7 @@ def sign(
         signed["x-amz-security-token"] = credentials.token.reveal()
     # The HTTP client sends the host itself, so it is signed but not answered.
     fields = {**signed, "host": _host(parts.scheme, parts.hostname or "", parts.port)}
-    path = parts.path or "/"
-    if service != _S3:  # only S3 takes a path that is encoded once
-        path = quote(path, safe="/~")
+    path = _path(parts.path, service)
     scope = _scope(now, region, service)
     request = _canonical(method, path, parts.query, fields, digest)
     signed["authorization"] = (
@@ -72,7 +70,7 @@ def presign(
     if credentials.token is not None:
         added["X-Amz-Security-Token"] = credentials.token.reveal()
     query = "&".join(filter(None, [parts.query, urlencode(added, safe="~", quote_via=quote)]))
-    request = _canonical(method, parts.path or "/", query, fields, hashlib.sha256(b"").hexdigest())
+    request = _canonical(method, _path(parts.path, service), query, fields, hashlib.sha256(b"").hexdigest())
     signature = _signature(request, moment, scope, credentials)
     return f"{parts.scheme}://{parts.netloc}{parts.path or '/'}?{query}&X-Amz-Signature={signature}"
 
@@ -91,6 +89,11 @@ def headers(url: str, service: str, region: str) -> Mapping[str, str]:
 
 def _scope(now: datetime, region: str, service: str) -> str:
     return f"{now:%Y%m%d}/{region}/{service}/aws4_request"
+
+
+def _path(path: str, service: str) -> str:
+    """The path as it is signed: only S3 takes one that is encoded once."""
+    return (path or "/") if service == _S3 else quote(path or "/", safe="/~")
 
 
 def _names(fields: Mapping[str, str]) -> str:
