@@ -630,6 +630,15 @@ def test_three_failures_in_a_row_put_a_target_last(start: Start, pair: Models, a
     assert (attempts(answer), answer.headers["x-stile-target"]) == (1, "openai/beta")
 
 
+@pytest.mark.parametrize("mode", [outage.CUT_IN_BODY, outage.RESET_IN_BODY, outage.STALL_IN_BODY], ids=str)
+def test_streams_that_break_off_count_as_failures(start: Start, pair: Models, alpha: Outage, mode: outage.Mode) -> None:
+    house = start(pair, cooldown_time=60, allowed_fails=2, stream_timeout=1)
+    alpha.next(mode, outage.OK, mode, mode)
+    for cooling in ("ok", "ok", "ok", "cooling"):
+        house.ask("main", stream=True)
+        assert house.state("main")["alpha"] == cooling, "a whole answer in between begins anew"
+
+
 def test_as_many_failures_as_are_allowed_put_a_target_last(start: Start, pair: Models, alpha: Outage) -> None:
     house = start(pair, cooldown_time=60, allowed_fails=1)
     alpha.next(error(500))

@@ -69,6 +69,15 @@ class _Failed(Exception):
         self.told = told
 
 
+class _Opened(NamedTuple):
+    """A stream of which something is here: whose it is, what can go on already, what is to come, and its meter."""
+
+    target: Target
+    first: bytes
+    body: AsyncGenerator[bytes, None]
+    meter: StreamMeter
+
+
 class Calls:
     """Takes model calls to their targets, and has the configuration's secrets renewed when a provider refuses one."""
 
@@ -119,7 +128,6 @@ class Calls:
                 if failed.failure.kind == "unauthorized" and await self._secrets.now():
                     plan.renew()
             else:
-                self._health.succeeded(target)
                 return answer
         assert last is not None, "every model has a target"  # noqa: S101
         if isinstance(last.told, PublicError):
@@ -152,19 +160,47 @@ class Calls:
         if not isinstance(answer.body, bytes):
             opened = await _open(answer.body, StreamMeter(hide_usage=not call.wants_usage), target)
             limit = patience.limit or IDLE_SECONDS
-            return UpstreamAnswer(answer.status, answer.headers, _metered(opened, limit, call, record))
+            return UpstreamAnswer(answer.status, answer.headers, self._metered(opened, limit, call, record))
         if answer.status >= 400:
             raise _Failed(failures.read(answer.status, answer.headers, answer.body, time.time()), answer)
+        self._health.succeeded(target)
         _settle(record, _usage_of(answer.body, call))
         return answer
 
-
-class _Opened(NamedTuple):
-    """A stream of which something is here: what can go on already, what is to come, and its meter."""
-
-    first: bytes
-    body: AsyncGenerator[bytes, None]
-    meter: StreamMeter
+    async def _metered(
+        self, opened: _Opened, limit: float, call: ModelCall, record: CallRecord
+    ) -> AsyncGenerator[bytes, None]:
+        """The stream to its end, whichever it is: then the target's health is known, and the call's usage."""
+        feed, following = opened.meter.feed, opened.body.__anext__
+        now = asyncio.get_running_loop().time
+        patience = Patience(limit)
+        try:
+            yield opened.first
+            patience.wait()
+            while True:
+                patience.until = now() + limit
+                try:
+                    chunk = await following()
+                except StopAsyncIteration:
+                    break
+                patience.until = None
+                ready = feed(chunk)
+                if ready:
+                    yield ready
+            rest = opened.meter.close()
+            if rest:
+                yield rest
+            self._health.succeeded(opened.target)
+        except (asyncio.CancelledError, sse.EventTooLarge, sse.EventCutOff, PublicError) as error:
+            told = _told(error, patience, opened.target)
+            if told is None:
+                raise
+            self._health.failed(opened.target, _meaning(told), now())
+            raise told from None
+        finally:
+            patience.stop()
+            _settle(record, opened.meter.usage_or_estimate(call.size))
+            await opened.body.aclose()
 
 
 async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: Target) -> _Opened:
@@ -191,41 +227,19 @@ async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: T
     except BaseException:
         await body.aclose()
         raise
-    return _Opened(ready, body, meter)
+    return _Opened(target, ready, body, meter)
 
 
-async def _metered(opened: _Opened, limit: float, call: ModelCall, record: CallRecord) -> AsyncGenerator[bytes, None]:
-    feed, following = opened.meter.feed, opened.body.__anext__
-    patience, now = Patience(limit), asyncio.get_running_loop().time
-    try:
-        yield opened.first
-        patience.wait()
-        while True:
-            patience.until = now() + limit
-            try:
-                chunk = await following()
-            except StopAsyncIteration:
-                break
-            patience.until = None
-            ready = feed(chunk)
-            if ready:
-                yield ready
-        rest = opened.meter.close()
-        if rest:
-            yield rest
-    except asyncio.CancelledError:
-        if not patience.lost():
-            raise
-        raise UpstreamTimeout(f"{record.target} stopped in the middle of its answer.") from None
-    except (sse.EventTooLarge, sse.EventCutOff) as error:
-        raise _broken(error, record.target) from None
-    finally:
-        patience.stop()
-        _settle(record, opened.meter.usage_or_estimate(call.size))
-        await opened.body.aclose()
+def _told(error: BaseException, patience: Patience, target: Target) -> PublicError | None:
+    """What a stream that has begun ends with; None when it was the call that was ended."""
+    if isinstance(error, PublicError):
+        return error
+    if isinstance(error, sse.EventTooLarge | sse.EventCutOff):
+        return _broken(error, target.label)
+    return UpstreamTimeout(f"{target.label} stopped in the middle of its answer.") if patience.lost() else None
 
 
-def _broken(error: sse.EventTooLarge | sse.EventCutOff, who: str | None) -> UpstreamFailed:
+def _broken(error: sse.EventTooLarge | sse.EventCutOff, who: str) -> UpstreamFailed:
     if isinstance(error, sse.EventTooLarge):
         return UpstreamFailed(f"{who} sent an event of over {sse.MAX_EVENT_BYTES} bytes.", code="upstream_broken")
     return UpstreamFailed(f"{who} broke off its answer.", code="upstream_broken")

@@ -17,6 +17,7 @@ ALL_MODELS = "*"  # fallbacks under this name are those of every model without i
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 
+_MADE_KEY = re.compile(r"bedrock-api-key-[A-Za-z0-9+/=]+")  # made of credentials, and kept by nobody for long
 _LEAST_SECRET = 6  # shorter ones are no secrets, and replacing them would garble the text
 
 Via = Literal["relay", "litellm", "echo"]
@@ -60,6 +61,7 @@ class Target(msgspec.Struct, frozen=True):
     def without_secrets(self, text: str) -> str:
         """`text` with every secret of this target blotted out, for what a provider says goes to callers."""
         kept = [self.api_key, *self.headers.values(), *self.options.values()]
+        text = _MADE_KEY.sub("***", text)
         secrets = [value.reveal() for value in kept if isinstance(value, Secret)]
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= _LEAST_SECRET:
