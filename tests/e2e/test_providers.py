@@ -87,10 +87,6 @@ import litellm
 print(litellm.token_counter(model="gpt-4o", text="hello world"), litellm.cost_per_token("gpt-4o", 1000, 0)[0] > 0)
 """
 
-GEMINI = {
-    "candidates": [{"content": {"role": "model", "parts": [{"text": "hello"}]}, "finishReason": "STOP", "index": 0}],
-    "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
-}
 COHERE = {
     "id": "1",
     "finish_reason": "COMPLETE",
@@ -111,7 +107,6 @@ TRANSLATED = {
     "anthropic": (anthropic.MODEL, anthropic.chat, WORDS),
     "bedrock": ("anthropic.claude-3-haiku-20240307-v1:0", bedrock.converse, WORDS),
     "cohere": ("command-x", provider.status(200, COHERE), "hello"),
-    "gemini": ("gemini-x", provider.status(200, GEMINI), "hello"),
 }
 # A name and a time that are new with each call.
 _NEW = re.compile(r'[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|(?<="created":)\d+')
