@@ -29,7 +29,7 @@ from tests.program import Answer, Program, wait_for
 
 NAMES = ("alpha", "beta", "gamma")
 NOWHERE = "nowhere"
-SECONDS = 0.6  # time-outs: long enough for a machine that is busy, short enough to wait for
+SECONDS = 1.0  # time-outs: more than a busy machine ever stands still, and short enough to wait for
 MOST_ATTEMPTS = 12
 
 WRONG_CALL = error(400)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests import program
 from tests.mocks import aws, provider
-from tests.mocks.aws import REGION, Aws
+from tests.mocks.aws import Aws
 from tests.mocks.provider import Exchange, Provider
 
 from stile.errors import ConfigError
@@ -202,37 +202,3 @@ def test_a_start_that_cannot_read_a_reference_says_which_and_why(cloud: Aws, pic
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"stile: {file}:1: aws.secretsmanager/nowhere: it cannot be read (")
     assert "there is no such secret" in ended.stderr
-
-
-BEDROCK = {"model": "bedrock/openai.gpt-oss-20b-1:0", "aws_region_name": REGION}
-
-
-@pytest.mark.parametrize(
-    ("more", "begins"),
-    [
-        ({}, "Bearer bedrock-api-key-"),
-        ({"aws_access_key_id": "AKIDENTRY", "aws_secret_access_key": "planted-entry"}, "Bearer bedrock-api-key-"),
-        ({"api_key": "planted-bedrock-key"}, "Bearer planted-bedrock-key"),
-    ],
-    ids=["the process's credentials", "its own credentials", "a key"],
-)
-def test_bedrock_is_relayed_with_a_key_of_its_kind(folder: Path, more: dict[str, str], begins: str) -> None:
-    async def script(exchange: Exchange) -> None:
-        await exchange.answer(200, json.dumps(ANSWER).encode())
-
-    with provider.on_a_thread(script) as running:
-        params = {**BEDROCK, "api_base": f"{running.url}/openai/v1", **more}
-        (folder / "config.yaml").write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": params}]}))
-        environment = {
-            "AWS_ACCESS_KEY_ID": "AKIDPROCESS",
-            "AWS_SECRET_ACCESS_KEY": "planted-process",
-            "STILE_CONFIG": str(folder / "config.yaml"),
-        }
-        with program.running(folder / "gateway", **environment) as gateway:
-            body = {"model": "m", **HELLO, "prompt_cache_key": "k", "x_new": {"a": [1, 2.5]}}
-            assert gateway.ask("POST", "/v1/chat/completions", body).status == 200
-            assert "bedrock-api-key" not in gateway.out.read_text()
-        assert running.last.path == "/openai/v1/chat/completions"
-        assert running.last.headers["authorization"].startswith(begins)
-        sent = json.loads(running.last.body)
-        assert sent == {**body, "model": "openai.gpt-oss-20b-1:0"}

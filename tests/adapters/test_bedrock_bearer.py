@@ -4,67 +4,143 @@ import asyncio
 import base64
 import datetime
 import time
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
 import pytest
 
 from stile.adapters import bedrock_bearer
 from stile.adapters.aws_credentials import Credentials, CredentialsError
-from stile.adapters.bedrock_bearer import BedrockBearer
+from stile.adapters.bedrock_bearer import KEPT_SECONDS, BedrockBearer
 from stile.core.secret import Secret
 
 OWN = {"AWS_ACCESS_KEY_ID": "AKIDOWN", "AWS_SECRET_ACCESS_KEY": "planted-own"}
 OTHER = Credentials("AKIDOTHER", Secret("planted-other"), Secret("a/token+="))
 NOW = datetime.datetime(2026, 11, 23, 12, 0, 1, tzinfo=datetime.UTC)
+HERE, THERE = "eu-west-1", "us-east-1"
 
 
-def unpacked(key: Secret) -> tuple[str, dict[str, list[str]]]:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that are read, turned by hand; every key that is made later is another one."""
+    seconds = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+
+    class Moments(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> "Moments":
+            return cls.fromtimestamp(NOW.timestamp() + seconds[0], tz)
+
+    monkeypatch.setattr(bedrock_bearer, "datetime", Moments)
+    return seconds
+
+
+def unpacked(key: Secret) -> tuple[str, dict[str, str]]:
+    """The request that a key is: where it goes, and its query."""
     text = key.reveal()
     assert text.startswith("bedrock-api-key-")
-    request = urlsplit("https://" + base64.b64decode(text.removeprefix("bedrock-api-key-")).decode())
-    return f"{request.netloc}{request.path}", parse_qs(request.query)
+    packed = base64.b64decode(text.removeprefix("bedrock-api-key-"), validate=True).decode()
+    request = urlsplit(f"https://{packed}")
+    return f"{request.netloc}{request.path}", dict(parse_qsl(request.query, strict_parsing=True))
+
+
+def region_of(key: Secret) -> str:
+    return unpacked(key)[1]["X-Amz-Credential"].split("/")[2]
+
+
+def signer_of(key: Secret) -> str:
+    return unpacked(key)[1]["X-Amz-Credential"].split("/")[0]
 
 
 def test_a_key_is_a_signed_request_that_holds_for_twelve_hours() -> None:
-    place, query = unpacked(bedrock_bearer.make("eu-west-1", OTHER, NOW))
+    place, query = unpacked(bedrock_bearer.make(HERE, OTHER, NOW))
     assert place == "bedrock.amazonaws.com/"
-    assert query["Action"] == ["CallWithBearerToken"]
-    assert query["X-Amz-Credential"] == ["AKIDOTHER/20261123/eu-west-1/bedrock/aws4_request"]
-    assert query["X-Amz-Security-Token"] == ["a/token+="]
-    assert (query["X-Amz-Expires"], query["Version"]) == (["43200"], ["1"])
+    assert len(query.pop("X-Amz-Signature")) == 64
+    assert query == {
+        "Action": "CallWithBearerToken",
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+        "X-Amz-Credential": "AKIDOTHER/20261123/eu-west-1/bedrock/aws4_request",
+        "X-Amz-Date": "20261123T120001Z",
+        "X-Amz-Expires": "43200",
+        "X-Amz-Security-Token": "a/token+=",
+        "X-Amz-SignedHeaders": "host",
+        "Version": "1",
+    }
 
 
-def test_a_key_is_made_for_each_region_and_credentials_and_then_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[str, str]] = []
+def test_its_signature_is_botocores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: NOW)
+    theirs = botocore.credentials.Credentials("AKIDOTHER", "planted-other", "a/token+=")
+    url = "https://bedrock.amazonaws.com/?Action=CallWithBearerToken"
+    request: Any = botocore.awsrequest.AWSRequest("POST", url, headers={"host": "bedrock.amazonaws.com"})
+    botocore.auth.SigV4QueryAuth(theirs, "bedrock", HERE, expires=43200).add_auth(request)
+    _, ours = unpacked(bedrock_bearer.make(HERE, OTHER, NOW))
+    assert {name: value for name, value in ours.items() if name != "Version"} == dict(
+        parse_qsl(urlsplit(request.url).query)
+    )
 
-    def make(region: str, credentials: Credentials, _: datetime.datetime) -> Secret:
-        made.append((region, credentials.access_key))
-        return Secret(f"{len(made)}")
 
-    clock = [1000.0]
-    monkeypatch.setattr(bedrock_bearer, "make", make)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-
+def test_a_key_is_kept_for_minutes_and_then_made_anew(clock: list[float]) -> None:
     async def run() -> None:
         bearer = BedrockBearer(OWN)
-        assert [(await bearer.token("eu-west-1")).reveal() for _ in range(2)] == ["1", "1"]
-        assert (await bearer.token("us-east-1")).reveal() == "2"
-        assert (await bearer.token("eu-west-1", OTHER)).reveal() == "3"
-        clock[0] += bedrock_bearer.KEPT_SECONDS - 1
-        assert (await bearer.token("eu-west-1")).reveal() == "1"
+        first = (await bearer.token(HERE)).reveal()
+        clock[0] += KEPT_SECONDS - 1
+        assert (await bearer.token(HERE)).reveal() == first
         clock[0] += 1
-        assert (await bearer.token("eu-west-1")).reveal() == "4"
-        bearer.release()
-        assert (await bearer.token("eu-west-1")).reveal() == "5"
+        assert (await bearer.token(HERE)).reveal() != first
 
     asyncio.run(run())
-    assert made == [(region, key) for region, key in made if region in ("eu-west-1", "us-east-1")]
-    assert made[2] == ("eu-west-1", "AKIDOTHER")
+
+
+def test_each_region_and_each_credentials_have_a_key_of_their_own(clock: list[float]) -> None:
+    async def run() -> None:
+        bearer = BedrockBearer(OWN)
+        keys = [await bearer.token(HERE), await bearer.token(THERE), await bearer.token(HERE, OTHER)]
+        assert [(region_of(key), signer_of(key)) for key in keys] == [
+            (HERE, "AKIDOWN"),
+            (THERE, "AKIDOWN"),
+            (HERE, "AKIDOTHER"),
+        ]
+        clock[0] += 1
+        again = [await bearer.token(HERE), await bearer.token(THERE), await bearer.token(HERE, OTHER)]
+        assert [key.reveal() for key in again] == [key.reveal() for key in keys], "none drives another out"
+
+    asyncio.run(run())
+
+
+def test_when_the_process_has_other_credentials_the_next_key_is_theirs() -> None:
+    async def run() -> None:
+        environment = dict(OWN)
+        bearer = BedrockBearer(environment)
+        assert signer_of(await bearer.token(HERE)) == "AKIDOWN"
+        environment["AWS_ACCESS_KEY_ID"] = "AKIDROTATED"
+        assert signer_of(await bearer.token(HERE)) == "AKIDROTATED"
+
+    asyncio.run(run())
+
+
+def test_a_released_key_is_not_used_again(clock: list[float]) -> None:
+    async def run() -> None:
+        bearer = BedrockBearer(OWN)
+        first = (await bearer.token(HERE)).reveal()
+        clock[0] += 1
+        bearer.release()
+        assert (await bearer.token(HERE)).reveal() != first
+
+    asyncio.run(run())
+
+
+def test_a_key_is_not_printed() -> None:
+    key = bedrock_bearer.make(HERE, OTHER, NOW)
+    assert key.reveal() not in f"{key} {key!r}"
 
 
 def test_without_credentials_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_PROFILE", "there-is-no-such-profile")
-    with pytest.raises(CredentialsError):
-        asyncio.run(BedrockBearer({}).token("eu-west-1"))
+    with pytest.raises(CredentialsError, match="there-is-no-such-profile"):
+        asyncio.run(BedrockBearer({}).token(HERE))
