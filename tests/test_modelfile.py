@@ -106,6 +106,21 @@ def test_headers_that_only_the_client_may_set_are_refused(tmp_path: Path) -> Non
     assert faults(tmp_path, text) == [":2: extra_headers may not set Host"]
 
 
+@pytest.mark.parametrize(
+    ("params", "what"), [("api_key: %s", "api_key"), ("api_key: k, extra_headers: {X-T: %s}", "header x-t")]
+)
+@pytest.mark.parametrize("text", [r'"planted\nb"', r'"planted\rb"', r'"planted\0b"'])
+def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(
+    tmp_path: Path, params: str, what: str, text: str
+) -> None:
+    written = f"model_list:\n  - {{model_name: m, litellm_params: {{model: openai/a, {params % text}}}}}\n"
+    assert faults(tmp_path, written) == [f":2: {what} may not hold line breaks or NUL"]
+
+
+def test_a_line_break_after_a_key_is_no_part_of_it(tmp_path: Path) -> None:
+    assert key_of(one(tmp_path, r'{model: openai/a, api_key: "k\n"}')) == "k"
+
+
 def test_a_provider_without_a_key_is_named(tmp_path: Path) -> None:
     text = "model_list:\n  - {model_name: m, litellm_params: {model: groq/a}}\n"
     assert load(tmp_path, text).warnings[0].endswith("there is no key for groq: set api_key, or GROQ_API_KEY")

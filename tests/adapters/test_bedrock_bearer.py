@@ -4,6 +4,7 @@ import asyncio
 import base64
 import datetime
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -122,6 +123,14 @@ def test_when_the_process_has_other_credentials_the_next_key_is_theirs() -> None
     asyncio.run(run())
 
 
+def test_a_corrected_secret_key_signs_at_once() -> None:
+    async def run() -> None:
+        bearer, wrong = BedrockBearer(OWN), Credentials("AKIDOTHER", Secret("planted-wrong"))
+        assert (await bearer.token(HERE, wrong)).reveal() != (await bearer.token(HERE, OTHER)).reveal()
+
+    asyncio.run(run())
+
+
 def test_a_released_key_is_not_used_again(clock: list[float]) -> None:
     async def run() -> None:
         bearer = BedrockBearer(OWN)
@@ -129,6 +138,27 @@ def test_a_released_key_is_not_used_again(clock: list[float]) -> None:
         clock[0] += 1
         bearer.release()
         assert (await bearer.token(HERE)).reveal() != first
+
+    asyncio.run(run())
+
+
+def test_after_a_release_credentials_are_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+
+    def has(access_key: str) -> None:
+        profile.write_text(f"[default]\naws_access_key_id={access_key}\naws_secret_access_key=planted\n")
+
+    async def run() -> None:
+        bearer = BedrockBearer({})
+        has("AKIDFIRST")
+        assert signer_of(await bearer.token(HERE)) == "AKIDFIRST"
+        has("AKIDSECOND")
+        assert signer_of(await bearer.token(HERE)) == "AKIDFIRST", "they are not read for each call"
+        bearer.release()
+        assert signer_of(await bearer.token(HERE)) == "AKIDSECOND"
 
     asyncio.run(run())
 

@@ -25,6 +25,7 @@ PROCESS = {
 }
 ENTRY = {"aws_access_key_id": "AKIDENTRY", "aws_secret_access_key": "planted-entry", "aws_session_token": "planted/+="}
 GEMINI = {"model": "gemini/gemini-2.5-flash", "api_key": "planted-gemini-key"}
+HELLO: Any = [{"role": "user", "content": "Hello"}]
 ANSWER = {"object": "chat.completion", "choices": [], "usage": openai.USAGE}
 # As a client may write it: with its own spaces, numbers and escapes, and with fields that nobody here knows.
 BODY = (
@@ -32,6 +33,12 @@ BODY = (
     b'{ "type":"ephemeral" }}]}],"prompt_cache_key":"a\\/b","prompt_cache_retention":"24h",'
     b'"x_new":{"b":1.50, "a":[1e3,null , 12345678901234567890]},"safety_identifier":"u"}'
 )
+# What STS answers to who assumes a role.
+ASSUMED = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+<AccessKeyId>AKIDASSUMED</AccessKeyId><SecretAccessKey>planted-assumed</SecretAccessKey>
+<SessionToken>planted-token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
+<AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/models/stile</Arn>
+<AssumedRoleId>A:stile</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"""
 
 
 @contextlib.contextmanager
@@ -94,22 +101,18 @@ def test_bedrock_is_relayed_with_a_key_made_of_credentials(folder: Path, more: d
             assert (line["input_tokens"], line["output_tokens"]) == (11, 7)
 
 
-@pytest.mark.parametrize(
-    ("params", "environment"),
-    [({"api_key": "planted-own-key"}, {}), ({}, {"AWS_BEARER_TOKEN_BEDROCK": "planted-own-key"})],
-    ids=["of its entry", "of the environment"],
-)
-def test_a_key_that_is_given_goes_before_one_that_is_made(
-    folder: Path, params: dict[str, str], environment: dict[str, str]
-) -> None:
-    given = {**BEDROCK, **params}
-    with serving(folder, complete, given, "/openai/v1", **PROCESS, **environment) as (gateway, server):
+def test_a_key_that_the_entry_gives_goes_before_one_that_is_made(folder: Path) -> None:
+    given = {**BEDROCK, "api_key": "planted-own-key"}
+    with serving(folder, complete, given, "/openai/v1", **PROCESS) as (gateway, server):
         assert gateway.ask("POST", CHAT, BODY).status == 200
-        found = server.last.headers.get("authorization", "")
-        if params:
-            assert found == "Bearer planted-own-key"
-        else:
-            assert credential_in(found)[0] == "AKIDPROCESS", "the environment's is for Bedrock's own address alone"
+        assert server.last.headers["authorization"] == "Bearer planted-own-key"
+
+
+def test_the_environments_key_for_bedrock_goes_to_no_other_address(folder: Path) -> None:
+    environment = {**PROCESS, "AWS_BEARER_TOKEN_BEDROCK": "planted-key-of-the-environment"}
+    with serving(folder, complete, BEDROCK, "/openai/v1", **environment) as (gateway, server):
+        assert gateway.ask("POST", CHAT, BODY).status == 200
+        assert credential_in(server.last.headers["authorization"])[0] == "AKIDPROCESS"
 
 
 def test_a_key_that_was_made_is_in_no_answer_either(folder: Path) -> None:
@@ -148,14 +151,6 @@ def test_credentials_that_must_be_asked_for_first_leave_it_to_litellm(folder: Pa
             assert [b"models" in call.body for call in sts.calls] == [True]
             assert "/chat/completions" not in server.last.path
             assert server.last.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIDASSUMED/")
-
-
-HELLO: Any = [{"role": "user", "content": "Hello"}]
-ASSUMED = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
-<AccessKeyId>AKIDASSUMED</AccessKeyId><SecretAccessKey>planted-assumed</SecretAccessKey>
-<SessionToken>planted-token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
-<AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/models/stile</Arn>
-<AssumedRoleId>A:stile</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"""
 
 
 def test_gemini_is_relayed_with_its_key_as_a_bearer(folder: Path) -> None:

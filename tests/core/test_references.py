@@ -30,20 +30,50 @@ def test_a_reference_says_where_its_value_is(text: str, expected: Reference) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "region"),
+    ("text", "region"),
     [
-        (SECRET, "eu-west-1"),
-        (PARAMETER, "us-east-1"),
-        ("arn:aws-cn:ssm:cn-north-1:123456789012:parameter/a:b", "cn-north-1"),
-        ("arn:aws:secretsmanager::123456789012:secret:a", None),
-        ("arn:aws:ssm:eu-west-1", None),
-        ("arn", None),
-        ("keys", None),
-        ("a:b:c:d:e:f", None),
+        (f"aws.secretsmanager/{SECRET}", "eu-west-1"),
+        (f"aws.secretsmanager/{SECRET}#A", "eu-west-1"),
+        (f"aws.ssm/{PARAMETER}", "us-east-1"),
+        ("aws.ssm/arn:aws-cn:ssm:cn-north-1:123456789012:parameter/a:b", "cn-north-1"),
+        ("aws.ssm/arn", None),
+        ("aws.ssm/key:3", None),
+        ("aws.secretsmanager/keys", None),
+        ("aws.secretsmanager/a:b:c:d:e:f", None),
     ],
 )
-def test_only_an_arn_tells_a_region(name: str, region: str | None) -> None:
-    assert Reference("ssm", name).region == region
+def test_only_an_arn_tells_a_region(text: str, region: str | None) -> None:
+    assert references.parse(text).region == region
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arn:",
+        "arn:aws:ssm:eu-west-1",
+        "arn:aws:ssm::123456789012:parameter/a",
+        "arn:aws:ssm:eu-west-1:12345:parameter/a",
+        "arn:aws:ssm:eu-west-1:123456789012:parameter/",
+        "arn:aws:ssm:eu west:123456789012:parameter/a",
+        "arn:aws:ssm:a.example/:123456789012:parameter/a",
+        "arn:aws:ssm:a.example\\:123456789012:parameter/a",
+        "arn:aws:ssm:eu-west-1:123456789012:parameter/a\nb",
+        "arn:aws:s3:::a",
+    ],
+)
+def test_what_is_no_arn_of_such_a_thing_is_refused_before_any_host_is_asked(name: str) -> None:
+    form = "arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"
+    with pytest.raises(ValueError, match=f"^an ARN after aws.ssm/ has the form {form}$"):
+        references.parse(f"aws.ssm/{name}")
+    form, name = (text.replace(":ssm:", ":secretsmanager:").replace("parameter/", "secret:") for text in (form, name))
+    with pytest.raises(ValueError, match=f"^an ARN after aws.secretsmanager/ has the form {form}$"):
+        references.parse(f"aws.secretsmanager/{name}")
+
+
+@pytest.mark.parametrize("text", [f"aws.ssm/{SECRET}", f"aws.secretsmanager/{PARAMETER}#A"])
+def test_an_arn_of_the_other_service_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="an ARN after aws"):
+        references.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +105,7 @@ def test_every_reference_is_read_back_as_it_was_written_or_refused(prefix: str, 
     try:
         found = references.parse(prefix + rest)
     except ValueError:
-        assert not rest.partition("#")[0] or "#" in rest
+        assert not rest.partition("#")[0] or "#" in rest or rest.startswith("arn:")
         return
     assert found.name + ("" if found.field is None else f"#{found.field}") == rest
     assert found.region is None or found.name.startswith("arn:")

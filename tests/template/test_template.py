@@ -151,6 +151,26 @@ def test_the_role_has_just_what_the_parameters_ask_for() -> None:
     assert "Trace" in found
 
 
+@pytest.mark.parametrize(
+    ("parameter", "arn", "sid", "action"),
+    [
+        ("SecretArns", SECRET, "ReadSecrets", "secretsmanager:GetSecretValue"),
+        ("ParameterArns", PARAMETER, "ReadParameters", "ssm:GetParameter"),
+    ],
+)
+def test_what_the_model_file_refers_to_can_be_read_and_nothing_beside_it(
+    parameter: str, arn: str, sid: str, action: str
+) -> None:
+    for arns in ([arn], [f"{arn}1", f"{arn}2"]):
+        before = [statement["Sid"] for statement in statements(evaluate())]
+        added = [
+            statement
+            for statement in statements(evaluate(**{parameter: ",".join(arns)}))
+            if statement["Sid"] not in before
+        ]
+        assert added == [{"Sid": sid, "Effect": "Allow", "Action": action, "Resource": arns}]
+
+
 def test_parameters_reach_the_function() -> None:
     resources = evaluate(**EVERYTHING, MemorySize="2048", Timeout="120")
     function = the(resources, "AWS::Lambda::Function")

@@ -3,6 +3,7 @@
 The model file itself is read once; what it refers to may be rotated while the program runs.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from stile import modelfile
 from stile.adapters import aws_configuration
 from stile.modelfile import Findings, ModelFile
 from stile.settings import Settings
+
+_log = logging.getLogger("stile.secrets")
 
 
 class _Secrets(msgspec.Struct, frozen=True):
@@ -65,10 +68,15 @@ class Configuration:
         return await self._resolved(fields)
 
     async def renew(self) -> bool:
-        """Fetch the secrets anew; answers whether any has changed. Raises ConfigError, and then all stays as it was."""
+        """Fetch the secrets anew; answers whether any has changed. What a reference stands for stays as it was while it
+        cannot be fetched, and the log says why. Raises ConfigError, and then all stays as it was."""
         without_file = msgspec.structs.replace(self._settings, config=None)
         _, fields = await aws_configuration.fetch(without_file, self._own)
         found = await self._resolved(fields)
+        if found.missing:
+            told = "; ".join(f"{name}: {why}" for name, why in sorted(found.missing.items()))
+            _log.warning("secrets of the configuration stay as they are: %s", told)
+            found = _Secrets(fields, {**self._secrets.values, **found.values})
         if found == self._secrets:
             return False
         self._adopt(found)

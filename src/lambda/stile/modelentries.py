@@ -18,6 +18,7 @@ from stile.yamlfile import YamlFile
 
 _CLIENTS_OWN = {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}
 _CREDENTIAL = re.compile("key|secret|token|credentials")
+_UNSENDABLE = frozenset("\r\n\0")  # no header holds them, and keys are sent as headers
 
 # litellm_params that say how to reach the target …
 _HONOURED = {
@@ -268,12 +269,17 @@ class _Reader:
         headers = {str(name).lower(): str(value) for name, value in headers.items()}
         if "organization" in params:
             headers.setdefault("openai-organization", str(params["organization"]))
+        key = self._key(node, provider, params, base)
+        sent = {"api_key": key or "", **{f"header {name}": value for name, value in headers.items()}}
+        if unsendable := [name for name, value in sent.items() if _UNSENDABLE.intersection(value.strip())]:
+            self._file.fault(node, f"{', '.join(unsendable)} may not hold line breaks or NUL")
+            return None
         signed = provider.name == providers.BEDROCK and provider.relayed
         return targets.make(
             provider,
             model,
             base=base,
-            key=self._key(node, provider, params, base),
+            key=key,
             aws_region=provider.region if signed else None,
             headers=headers,
             stream_usage=None if usage is None else usage == "always",

@@ -26,15 +26,17 @@ class BedrockBearer:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._source = CredentialSource(environment)
-        self._kept: dict[tuple[str, str], tuple[float, Secret]] = {}
+        self._kept: dict[tuple[str, str | Credentials], tuple[float, Secret]] = {}
 
     async def token(self, region: str, credentials: Credentials | None = None) -> Secret:
         """A key for `region`, by `credentials` or by those of the process. Raises CredentialsError."""
-        credentials = credentials or await self._source.get()
-        place, now = (region, credentials.access_key), time.monotonic()
+        signer = credentials or await self._source.get()
+        # Given ones are the same only as long as their secrets are the same objects: a secret key that was corrected
+        # comes with the access key of before. The process's own are read anew for each call.
+        place, now = (region, credentials or signer.access_key), time.monotonic()
         made_at, kept = self._kept.get(place, (-float("inf"), None))
         if kept is None or now - made_at >= KEPT_SECONDS:
-            kept = make(region, credentials, datetime.now(UTC))
+            kept = make(region, signer, datetime.now(UTC))
             self._kept = {other: made for other, made in self._kept.items() if now - made[0] < KEPT_SECONDS}
             self._kept[place] = (now, kept)
         return kept

@@ -4,6 +4,7 @@
 an ARN, and one of a parameter may begin with `/`.
 """
 
+import re
 from typing import Literal
 
 import msgspec
@@ -11,6 +12,14 @@ import msgspec
 Service = Literal["secretsmanager", "ssm"]
 
 _PREFIXES: dict[str, Service] = {"aws.secretsmanager/": "secretsmanager", "aws.ssm/": "ssm"}
+_ARNS: dict[Service, re.Pattern[str]] = {
+    "secretsmanager": re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):[0-9]{12}:secret:.+"),
+    "ssm": re.compile(r"arn:[a-z-]+:ssm:([a-z0-9-]+):[0-9]{12}:parameter/.+"),
+}
+_FORMS: dict[Service, str] = {
+    "secretsmanager": "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
+    "ssm": "arn:aws:ssm:REGION:ACCOUNT:parameter/NAME",
+}
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -23,8 +32,8 @@ class Reference(msgspec.Struct, frozen=True):
     @property
     def region(self) -> str | None:
         """The region that an ARN tells; None for a name."""
-        parts = self.name.split(":")
-        return parts[3] if parts[0] == "arn" and len(parts) > 5 and parts[3] else None
+        found = _ARNS[self.service].fullmatch(self.name)
+        return found[1] if found else None
 
 
 def is_reference(text: str) -> bool:
@@ -40,4 +49,6 @@ def parse(text: str) -> Reference:
         raise ValueError(f"a name or an ARN must follow {prefix}")
     if mark and (service == "ssm" or not field):
         raise ValueError("the name of a field must follow #" if not field else "a parameter has no fields")
+    if name.startswith("arn:") and not _ARNS[service].fullmatch(name):
+        raise ValueError(f"an ARN after {prefix} has the form {_FORMS[service]}")
     return Reference(service, name, field or None)
