@@ -13,6 +13,7 @@ from stile.errors import ConfigError
 
 _FROM_ENVIRONMENT = "os.environ/"
 _NULL = "tag:yaml.org,2002:null"
+_LEAST_SECRET = 6  # shorter ones are no secrets, and replacing them would garble the text
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -159,4 +160,11 @@ class YamlFile:
             self.unknown.append(self._at(node, f"{name}: unknown field, without effect here"))
 
     def _at(self, node: yaml.Node, text: str) -> str:
-        return f"{self.name}:{node.start_mark.line + 1}: {text}"
+        return f"{self.name}:{node.start_mark.line + 1}: {self._without_secrets(text)}"
+
+    def _without_secrets(self, text: str) -> str:
+        """`text` with references in place of what they stand for, which may be in any field."""
+        for said, value in sorted(self._secrets.items(), key=lambda pair: len(pair[1]), reverse=True):
+            if len(value) >= _LEAST_SECRET:
+                text = text.replace(value, said).replace(repr(value)[1:-1], said)
+        return text
