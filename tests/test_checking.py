@@ -86,3 +86,23 @@ def test_what_cannot_be_checked_is_told(folder: Path, arguments: list[str], said
     ended = check(folder, *arguments)
     assert ended.returncode == 1
     assert said in ended.stderr
+
+
+def test_a_start_counts_what_has_an_effect_and_names_what_has_none(folder: Path, file: Path) -> None:
+    file.write_text(FILE)
+    with program.running(folder / "gateway", STILE_CONFIG=str(file), MY_KEY="planted-key") as gateway:
+        banner = gateway.out.read_text()
+    assert "\n  Config    4 fields honoured, 3 without effect; make check-config names them\n" in banner
+    assert f"\n  Note      {file}:7: litellm_params.tags has no effect here\n" in banner
+    assert "planted" not in banner
+
+
+@pytest.mark.parametrize("field", ["model", "api_base", "custom_llm_provider"])
+def test_a_variable_in_a_wrong_field_is_told_without_what_it_holds(folder: Path, file: Path, field: str) -> None:
+    params = {"model": "openai/m", field: "os.environ/MY_KEY"}
+    file.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": params}]}))
+    for value in ("planted-secret-key", "planted/secret-key", "planted\n'key'\\"):
+        ended = check(folder, str(file), MY_KEY=value)
+        assert ended.returncode == 1
+        assert "os.environ/MY_KEY" in ended.stdout
+        assert "planted" not in ended.stdout + ended.stderr

@@ -43,13 +43,7 @@ FAILING = (
     outage.rate_limited(),
     outage.rate_limited(retry_after_ms="20"),
     outage.rate_limited(retry_after="60"),
-    outage.RESET_BEFORE_HEAD,
-    outage.RESET_AFTER_HEAD,
-    outage.CUT_AFTER_HEAD,
-    outage.CUT_IN_FIRST_EVENT,
-    outage.EMPTY,
-    outage.ERROR_EVENT,
-    outage.BROKEN_HEAD,
+    *outage.ENDS_BEFORE_AN_ANSWER,
     outage.REFUSES,
 )
 OTHERS = (*BEGIN, *STALLS, *REFUSALS, WRONG_CALL)

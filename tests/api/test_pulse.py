@@ -154,6 +154,15 @@ class House:
         return asyncio.ensure_future(self._endpoint(scope, client.receive, client.send))
 
 
+async def held_back(handler: Handler, **more: Any) -> tuple[House, Client, "asyncio.Task[None]"]:
+    """A call whose first sign of life is held back by a slow client, until its `reads` is set."""
+    house, client = House(handler, **more), Client()
+    client.reads.clear()
+    call = house.call(client)
+    await client.until(lambda: client.sending is not None)
+    return house, client, call
+
+
 async def events() -> AsyncGenerator[bytes, None]:
     for event in EVENTS:
         yield event
@@ -297,10 +306,7 @@ async def test_a_reply_waits_for_a_sign_that_a_slow_client_holds_back() -> None:
         await ready.wait()
         return streamed(events())
 
-    house, client = House(handler), Client()
-    client.reads.clear()
-    call = house.call(client)
-    await client.until(lambda: client.sending is not None)
+    house, client, call = await held_back(handler)
     ready.set()
     for _ in range(20):
         await asyncio.sleep(0)
@@ -359,10 +365,7 @@ async def test_a_deadline_that_passes_while_the_reply_waits_for_a_sign_waits_too
         await ready.wait()
         return streamed(answer())
 
-    house, client = House(handler, timeout=0.2), Client()
-    client.reads.clear()
-    call = house.call(client)
-    await client.until(lambda: client.sending is not None)
+    _, client, call = await held_back(handler, timeout=0.2)
     ready.set()
     await ended.wait()
     client.reads.set()
@@ -378,10 +381,7 @@ async def test_a_client_that_leaves_takes_its_sign_along() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    house, client = House(handler), Client()
-    client.reads.clear()
-    call = house.call(client)
-    await client.until(lambda: client.sending is not None)
+    house, client, call = await held_back(handler)
     client.left.set()
     await call
     await asyncio.sleep(0)
@@ -441,10 +441,7 @@ async def test_a_gateway_that_stops_says_so_behind_the_sign() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    house, client = House(handler), Client()
-    client.reads.clear()
-    call = house.call(client)
-    await client.until(lambda: client.sending is not None)
+    _, client, call = await held_back(handler)
     call.cancel()
     await asyncio.sleep(0)
     client.reads.set()
@@ -502,7 +499,7 @@ def test_a_body_that_does_not_fit_its_head_is_a_failure(reply: Reply) -> None:
 @within_a_loop
 async def test_only_model_calls_have_a_pulse() -> None:
     async def handler(_: Request) -> Reply:
-        await asyncio.sleep(0.2)
+        await lively.until(lambda: lively.body.startswith(b" "))
         return Reply(200, JSON, b"{}")
 
     silent, lively = Client(), Client()
@@ -510,6 +507,7 @@ async def test_only_model_calls_have_a_pulse() -> None:
     await asyncio.gather(managed.call(silent), model.call(lively))
     assert silent.body == b"{}"
     assert lively.body.startswith(b" ")
+    assert lively.body.strip() == b"{}"
 
 
 class Game:

@@ -277,13 +277,7 @@ def test_a_pattern_of_models_has_fallbacks(start: Start, alpha: Outage, beta: Ou
     "mode",
     [
         *(error(status) for status in (408, 409, 425, 429, 500, 502, 503, 504, 529)),
-        outage.RESET_BEFORE_HEAD,
-        outage.RESET_AFTER_HEAD,
-        outage.CUT_AFTER_HEAD,
-        outage.CUT_IN_FIRST_EVENT,
-        outage.EMPTY,
-        outage.ERROR_EVENT,
-        outage.BROKEN_HEAD,
+        *outage.ENDS_BEFORE_AN_ANSWER,
     ],
     ids=str,
 )

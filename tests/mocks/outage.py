@@ -525,6 +525,16 @@ ERROR_EVENT = Mode("error in place of the first event", _error_event)
 DRIPS = Mode("a stream that drips", _drip)
 CUT_IN_BODY = Mode("cut in the body", _cut_in_body)
 BROKEN_HEAD = Mode("broken head", _garbage)
+# None of these brings the first event of a stream, or a whole body.
+ENDS_BEFORE_AN_ANSWER = (
+    RESET_BEFORE_HEAD,
+    RESET_AFTER_HEAD,
+    CUT_AFTER_HEAD,
+    CUT_IN_FIRST_EVENT,
+    EMPTY,
+    ERROR_EVENT,
+    BROKEN_HEAD,
+)
 CONTEXT_LENGTH = error(
     400, "context_length_exceeded", message="This model's maximum context length is 8192 tokens; you asked for 9000."
 )

@@ -66,21 +66,16 @@ async def gateway(
     async with contextlib.AsyncExitStack() as stack:
         environment = configuration.environment
         directory, pepper = await state.open_state(settings, environment, stack)
-        upstreams: dict[Via, Upstream] = {
-            "relay": RelayUpstream(BedrockBearer(environment)),
-            "litellm": LiteLLMUpstream(settings.timeout_seconds, _media_fetcher() if settings.fetch_urls else None),
-            "echo": EchoUpstream(),
-        }
+        upstreams = _upstreams(settings, environment)
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
         policy = configuration.models.policy if configuration.models else DEFAULT_POLICY
         catalog = Catalog(*_served(configuration), model_lists.fetch, policy)
         stack.push_async_callback(catalog.close)
-
-        def adopt() -> None:
-            catalog.replace(*_served(configuration))
-
-        renewal = Renewal(configuration.renew if configuration.has_secrets else None, adopt)
+        renewal = Renewal(
+            configuration.renew if configuration.has_secrets else None,
+            adopt=lambda: catalog.replace(*_served(configuration)),
+        )
         stack.push_async_callback(renewal.close)
         targets_health = TargetsHealth(policy)
         authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds)
@@ -122,6 +117,14 @@ async def gateway(
             release=release,
             restored=restored,
         )
+
+
+def _upstreams(settings: Settings, environment: Mapping[str, str]) -> dict[Via, Upstream]:
+    return {
+        "relay": RelayUpstream(BedrockBearer(environment)),
+        "litellm": LiteLLMUpstream(settings.timeout_seconds, _media_fetcher() if settings.fetch_urls else None),
+        "echo": EchoUpstream(),
+    }
 
 
 def _media_fetcher() -> "MediaFetcher":

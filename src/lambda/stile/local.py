@@ -139,7 +139,9 @@ def _banner(address: str, key_lines: Sequence[str], key: str | None, catalog: Ca
     named = _by_provider(catalog) if models else [ECHO]
     found = [_counted(name, number) for name, number in catalog.found().items()]
     lines.extend(f"  {'' if number else 'Models':<10}{text}" for number, text in enumerate([*named, *found]))
-    lines.extend(f"  Note      {warning}" for warning in (models.warnings if models else ()))
+    if models is not None:
+        lines.append(f"  Config    {models.summary}")
+        lines.extend(f"  Note      {warning}" for warning in models.warnings)
     curl = (
         f"curl {address}/v1/chat/completions -H 'Authorization: Bearer {key or 'YOUR_KEY'}'"
         f" -H 'Content-Type: application/json' -d '{_ASK}'"

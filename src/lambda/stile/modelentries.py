@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from stile.core import providers, references, targets
+from stile.core import providers, targets
 from stile.core.providers import Provider
 from stile.core.routes import Target
 from stile.core.secret import Secret
@@ -216,8 +216,8 @@ class _Reader:
         if provider is None:
             near = difflib.get_close_matches(name, providers.NAMES, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
-            named = "of its name" if references.is_reference(nodes["model"].value) else name
-            self._file.fault(node, f"model {model!r}: there is no provider {named}{meant}")
+            written = nodes["model"].value == model  # else its beginning would show some of what it stands for
+            self._file.fault(node, f"model {model!r}: there is no provider {name if written else 'of its name'}{meant}")
             return None
         if name == providers.BEDROCK:
             provider = self._bedrock(provider, rest, params)

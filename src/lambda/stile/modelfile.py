@@ -23,11 +23,19 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """What the file says: model name → targets, how failures are met, and what it says without effect."""
+    """What the file says: model name → targets, how failures are met, and what it says with and without effect."""
 
     table: Mapping[str, list[Target]]
     policy: Policy
+    honoured: list[str]
     warnings: list[str]
+
+    @property
+    def summary(self) -> str:
+        """One line for a start, which names each field without effect; `make check-config` names them all."""
+        return (
+            f"{len(self.honoured)} fields honoured, {len(self.warnings)} without effect; make check-config names them"
+        )
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -81,7 +89,7 @@ def check(
     """The same, telling everything there is to tell. Raises ConfigError for what is no YAML."""
     file = YamlFile(name, content, environment, secrets, missing)
     table, policy = _read(file)
-    models = None if file.faults else ModelFile(table, policy, [*file.warnings, *file.unknown])
+    models = None if file.faults else ModelFile(table, policy, file.honoured, [*file.warnings, *file.unknown])
     return Findings(models, file.honoured, file.warnings, file.unknown, file.faults)
 
 

@@ -190,7 +190,8 @@ class Routing:
                 for other in others:
                     if routes.find(other) is None:
                         self._fault(what, f"{model}: there is no model {other}")
-            for circle in _circles(named):
+            meant = {routes.meant(model): [routes.meant(other) for other in others] for model, others in named.items()}
+            for circle in _circles(meant):
                 self._fault(field, f"go round in a circle: {' → '.join(circle)}")
 
     def _fault(self, field: str, text: str) -> None:

@@ -77,8 +77,10 @@ class Function:
         self._telemetry = Telemetry(known.log_file)
         self._telemetry.capture_logging()
         configuration = await build.read_configuration(known, environment)
-        for warning in configuration.models.warnings if configuration.models else ():
-            self._telemetry.text("warning", "stile.config", warning)
+        if configuration.models is not None:
+            self._telemetry.text("info", "stile.config", configuration.models.summary)
+            for warning in configuration.models.warnings:
+                self._telemetry.text("warning", "stile.config", warning)
         gateway = await stack.enter_async_context(build.gateway(known, configuration, self._telemetry))
         if environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "provisioned-concurrency":
             await gateway.warm_up()  # this start is paid for beforehand and nobody waits for it

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from stile.core import references
+from stile.core.secret import blotted
 from stile.errors import ConfigError
 
 _FROM_ENVIRONMENT = "os.environ/"
 _NULL = "tag:yaml.org,2002:null"
-_LEAST_SECRET = 6  # shorter ones are no secrets, and replacing them would garble the text
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -41,6 +41,7 @@ class YamlFile:
         self.name = name
         self._secrets = secrets
         self._missing = missing
+        self._written: dict[str, str] = {}  # what a value stands for in the file: no fault may show it
         try:
             self.root = yaml.compose(content.decode(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except UnicodeDecodeError as fault:
@@ -143,13 +144,18 @@ class YamlFile:
         if isinstance(value, str) and references.is_reference(value):
             if value not in self._secrets:
                 self.fault(node, f"{value}: {self._missing.get(value, 'it was not read')}")
-            return self._secrets.get(value)
+            return self._kept(value, self._secrets.get(value))
         if not isinstance(value, str) or not value.startswith(_FROM_ENVIRONMENT):
             return value
         name = value.removeprefix(_FROM_ENVIRONMENT)
         if not self.environment.get(name):
             self.fault(node, f"the environment variable {name} is not set")
-        return self.environment.get(name)
+        return self._kept(value, self.environment.get(name))
+
+    def _kept(self, written: str, value: str | None) -> str | None:
+        if value is not None:
+            self._written[value] = self._written[repr(value)[1:-1]] = written
+        return value
 
     def _name_unknown(self, node: yaml.Node, name: str, known: Collection[str]) -> None:
         """Something like a known name is a slip of the pen, which must not pass; anything else has no effect."""
@@ -160,11 +166,4 @@ class YamlFile:
             self.unknown.append(self._at(node, f"{name}: unknown field, without effect here"))
 
     def _at(self, node: yaml.Node, text: str) -> str:
-        return f"{self.name}:{node.start_mark.line + 1}: {self._without_secrets(text)}"
-
-    def _without_secrets(self, text: str) -> str:
-        """`text` with references in place of what they stand for, which may be in any field."""
-        for said, value in sorted(self._secrets.items(), key=lambda pair: len(pair[1]), reverse=True):
-            if len(value) >= _LEAST_SECRET:
-                text = text.replace(value, said).replace(repr(value)[1:-1], said)
-        return text
+        return f"{self.name}:{node.start_mark.line + 1}: {blotted(text, self._written)}"

@@ -36,8 +36,8 @@ class ModelStates:
             aliases=[alias for alias, model in policy.aliases.items() if model == group.name],
             targets=[self._target(target) for target in group.targets],
             fallbacks=[follower.name for follower in self._routes.followers(group.name)],
-            context_window_fallbacks=list(policy.fallbacks.get("context_window", {}).get(group.name, ())),
-            content_policy_fallbacks=list(policy.fallbacks.get("content_policy", {}).get(group.name, ())),
+            context_window_fallbacks=list(self._routes.named(group.name, "context_window")),
+            content_policy_fallbacks=list(self._routes.named(group.name, "content_policy")),
         )
 
     def _target(self, target: Target) -> ShownTarget:

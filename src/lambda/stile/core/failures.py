@@ -7,6 +7,7 @@ providers' own documentation and answers have them.
 import email.utils
 import re
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Literal
 
 import msgspec
@@ -141,7 +142,8 @@ def _retry_after(headers: dict[bytes, bytes], now: float) -> float | None:
     if seconds is not None or not said:
         return seconds
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(said.decode("latin-1")).timestamp() - now)
+        when = email.utils.parsedate_to_datetime(said.decode("latin-1"))
+        return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
     except (ValueError, OverflowError):
         return None
 

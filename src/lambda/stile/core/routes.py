@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from stile.core.secret import Secret
+from stile.core.secret import Secret, blotted
 
 ALL_MODELS = "*"  # fallbacks under this name are those of every model without its own
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 
 _MADE_KEY = re.compile(r"bedrock-api-key-[A-Za-z0-9+/=]+")  # made of credentials, and kept by nobody for long
-_LEAST_SECRET = 6  # shorter ones are no secrets, and replacing them would garble the text
 
 Via = Literal["relay", "litellm", "echo"]
 Occasion = Literal["failure", "context_window", "content_policy"]
@@ -61,12 +60,8 @@ class Target(msgspec.Struct, frozen=True):
     def without_secrets(self, text: str) -> str:
         """`text` with every secret of this target blotted out, for what a provider says goes to callers."""
         kept = [self.api_key, *self.headers.values(), *self.options.values()]
-        text = _MADE_KEY.sub("***", text)
-        secrets = [value.reveal() for value in kept if isinstance(value, Secret)]
-        for secret in sorted(secrets, key=len, reverse=True):
-            if len(secret) >= _LEAST_SECRET:
-                text = text.replace(secret, "***")
-        return text
+        secrets = [value for value in kept if isinstance(value, Secret)]
+        return _MADE_KEY.sub("***", blotted(text, {secret.reveal(): "***" for secret in secrets}))
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -145,7 +140,7 @@ class Routes:
         """The models that follow `model` when it fails, depth first, each once: those for the occasion if there are
         any, else those for any failure. What follows them are their own for any failure."""
         seen = {self.meant(model)}
-        first = self._named(model, occasion) or self._named(model, "failure")
+        first = self.named(model, occasion) or self.named(model, "failure")
         waiting = list(reversed(first))
         while waiting:
             name = waiting.pop()
@@ -153,9 +148,10 @@ class Routes:
             if group is not None and self.meant(name) not in seen:
                 seen.add(self.meant(name))
                 yield group
-                waiting += reversed(self._named(name, "failure"))
+                waiting += reversed(self.named(name, "failure"))
 
-    def _named(self, model: str, occasion: Occasion) -> Sequence[str]:
+    def named(self, model: str, occasion: Occasion) -> Sequence[str]:
+        """The models that the configuration names for an occasion, as it names them."""
         named = self.policy.fallbacks.get(occasion)
         if not named:
             return ()

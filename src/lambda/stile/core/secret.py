@@ -1,5 +1,9 @@
 """A string that must never be shown: it prints as `***` wherever it is formatted, logged or dumped."""
 
+from collections.abc import Mapping
+
+_LEAST = 6  # characters; shorter ones are no secrets, and replacing them would garble the text
+
 
 class Secret:
     """A secret value; only `reveal()` answers it. Two secrets are never compared."""
@@ -14,3 +18,11 @@ class Secret:
 
     def __repr__(self) -> str:
         return "***"
+
+
+def blotted(text: str, shown: Mapping[str, str]) -> str:
+    """`text` with something else in place of each secret: `shown` maps one to the other."""
+    for secret in sorted(shown, key=len, reverse=True):  # one may be a part of another
+        if len(secret) >= _LEAST:
+            text = text.replace(secret, shown[secret])
+    return text
