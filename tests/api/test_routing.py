@@ -645,6 +645,9 @@ def test_who_cannot_be_reached_is_last_at_once(start: Start, alpha: Outage, beta
     alpha.refuse()
     assert attempts(house.ask("main")) == 3
     assert house.state("main") == {"nowhere": "cooling", "alpha": "cooling", "beta": "ok"}
+    ready = house.gateway.ask("GET", "/health/ready").json["targets"]
+    shown = {one["target"]: (one["id"], one["state"]) for one in house.targets("main").values()}
+    assert {one["target"]: (name, one["state"]) for name, one in ready.items() if name != "echo"} == shown
     assert attempts(house.ask("main")) == 1
 
 
