@@ -80,8 +80,9 @@ def measure(plan: Plan, peers: Iterable[str], two: Cores, cpu_only: bool) -> Res
         calls_port = streams_port if cpu_only else servers.free_port()
         place = servers.Place(folder, two.server, calls_port, streams_port, bed)
         helpers = [] if cpu_only else [stack.enter_context(servers.nginx(folder, calls_port, two.load)).pid]
-        makers = [servers.bare, servers.gateway, servers.routed, *(PEERS[peer] for peer in peers)]
-        tested = [stack.enter_context(maker(place)) for maker in makers]
+        bare, stile = (stack.enter_context(maker(place)) for maker in (servers.bare, servers.gateway))
+        others = [stack.enter_context(PEERS[peer](place)) for peer in peers]
+        tested = [bare, stile, servers.routed(stile), *others]
         load = Load(two, bed, tuple(helpers), cpu_only)
         scenarios = ("python-calls", "chunks") if cpu_only else plan.scenarios
         for server in tested:

@@ -1,7 +1,7 @@
 """What the plan of a call costs: measured in this process, with a hundred models of four weighted targets each."""
 
 import pathlib
-import secrets
+import random
 import sys
 import timeit
 
@@ -41,6 +41,6 @@ def microseconds(chance: Chance) -> float:
 
 def report() -> str:
     """One line for the aim."""
-    cost = microseconds(secrets.SystemRandom().random)
+    cost = microseconds(random.Random().random)
     verdict = "met" if cost < MOST_MICROSECONDS else "NOT met"
     return f"Aim: < {MOST_MICROSECONDS} µs for the plan of a call with {MODELS} models: {cost:.1f} µs, {verdict}."

@@ -5,6 +5,7 @@ interrupted; where the kernel can be asked to, also when it is killed.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -123,40 +124,31 @@ def bare(place: Place) -> Iterator[Server]:
         yield _answering(Server("bare relay", "bare", process, port, "none", paths), place, started)
 
 
-def gateway(place: Place) -> contextlib.AbstractContextManager[Server]:
-    """The gateway as `make run` starts it: with its keys, its directory and its log, in a folder of its own."""
-    return _gateway(place, GATEWAY, "stile", {})
-
-
-def routed(place: Place) -> contextlib.AbstractContextManager[Server]:
-    """The same with a hundred models: two weighted targets for each, retries, and fallbacks that no call needs."""
-    names = ["bench", "bench-stream", *(f"model-{number}" for number in range(98))]
-    others = [{name: names[2:5]} for name in names if name not in names[2:5]]
-    routing = {"num_retries": 2, "allowed_fails": 3, "timeout": 60, "stream_timeout": 30, "fallbacks": others}
-    return _gateway(place, ROUTED, "stile-routed", {"router_settings": routing}, names)
-
-
 @contextlib.contextmanager
-def _gateway(
-    place: Place, name: str, log: str, more: Mapping[str, object], models: Sequence[str] = ()
-) -> Iterator[Server]:
+def gateway(place: Place) -> Iterator[Server]:
+    """The gateway as `make run` starts it: with its keys, its directory and its log, in a folder of its own."""
     port = free_port()
-    home = place.folder / f"{log}-home"
+    home = place.folder / "stile-home"
     home.mkdir()
     environment = {
         "STILE_HOME": str(home),
         "STILE_HOST": "127.0.0.1",
         "STILE_PORT": str(port),
-        "STILE_CONFIG": str(_litellm_config(place, f"{log}.yaml", more, models)),
+        "STILE_CONFIG": str(_litellm_config(place, "stile.yaml", *_routing(place))),
     }
     command = [sys.executable, str(ROOT / "src" / "lambda" / "app.py")]
     started = time.perf_counter()
-    with _process(log, command, place.core, place.folder, environment) as process:
-        output = place.folder / f"{log}.out"
+    with _process("stile", command, place.core, place.folder, environment) as process:
+        output = place.folder / "stile.out"
         _wait(process, lambda: KEY.search(output.read_text()) is not None, output)
         key = KEY.search(output.read_text())
         assert key
-        yield _answering(Server(name, log, process, port, key[0]), place, started)
+        yield _answering(Server(GATEWAY, "stile", process, port, key[0]), place, started)
+
+
+def routed(server: Server) -> Server:
+    """The same process, asked for models that need routing: two processes of one program differ by more than that."""
+    return dataclasses.replace(server, name=ROUTED, models=("routed", "routed-stream"))
 
 
 @contextlib.contextmanager
@@ -190,24 +182,28 @@ def litellm_environment() -> pathlib.Path:
     return folder
 
 
-def _litellm_config(place: Place, name: str, more: Mapping[str, object], models: Sequence[str] = ()) -> pathlib.Path:
-    """A config in LiteLLM's dialect with both models, or with all of `models` twice; JSON is YAML too."""
-    ports = {"bench-stream": place.streams_port}
-    entries = [
-        {
-            "model_name": model,
-            "litellm_params": {
-                "model": "openai/bench",
-                "api_base": f"http://127.0.0.1:{ports.get(model, place.calls_port)}/v1",
-                "api_key": "x",
-                **({"weight": weight} if models else {}),
-            },
-        }
-        for model in models or ("bench", "bench-stream")
-        for weight in ((1, 2) if models else (1,))
-    ]
+def _routing(place: Place) -> tuple[Mapping[str, object], list[Mapping[str, object]]]:
+    """A hundred models beside the plain ones: two weighted targets for each, time-outs, and fallbacks that no call
+    needs."""
+    names = ["routed", "routed-stream", *(f"model-{number}" for number in range(98))]
+    entries = [_entry(name, place, weight=weight, timeout=60, stream_timeout=30) for name in names for weight in (1, 2)]
+    fallbacks = [{name: names[2:5]} for name in names if name not in names[2:5]]
+    return {"router_settings": {"num_retries": 2, "allowed_fails": 3, "fallbacks": fallbacks}}, entries
+
+
+def _entry(model: str, place: Place, **more: object) -> Mapping[str, object]:
+    port = place.streams_port if model.endswith("-stream") else place.calls_port
+    params = {"model": "openai/bench", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "x", **more}
+    return {"model_name": model, "litellm_params": params}
+
+
+def _litellm_config(
+    place: Place, name: str, more: Mapping[str, object], entries: Sequence[Mapping[str, object]] = ()
+) -> pathlib.Path:
+    """A config in LiteLLM's dialect with both plain models, and `entries` beside them; JSON is YAML too."""
+    plain = [_entry(model, place) for model in ("bench", "bench-stream")]
     config = place.folder / name
-    config.write_text(json.dumps({"model_list": entries, **more}, indent=2))
+    config.write_text(json.dumps({"model_list": [*plain, *entries], **more}, indent=2))
     return config
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stile.patience import Patience
+from stile.patience import YOUNG_SECONDS, Patience, Patiences
 
 LIMIT = 0.02
 FOREVER = 30.0  # seconds; a test that waits this long has failed
@@ -285,3 +285,46 @@ def test_the_wait_of_one_task_leaves_others_alone() -> None:
         return list(await asyncio.gather(call(LIMIT), call(FOREVER)))
 
     assert run(work) == [True, False]
+
+
+@pytest.mark.parametrize("limit", [LIMIT, YOUNG_SECONDS * 3])
+def test_one_of_several_is_lost_when_its_time_is_over_and_the_others_are_not(limit: float) -> None:
+    async def work() -> list[bool]:
+        patiences = Patiences()
+
+        async def attempt(seconds: float | None, lasts: float) -> bool:
+            patience = patiences.begin(seconds)
+            began = asyncio.get_running_loop().time()
+            try:
+                await asyncio.sleep(lasts)
+            except asyncio.CancelledError:
+                assert asyncio.get_running_loop().time() - began >= limit * 0.9
+                return patience.lost()
+            finally:
+                patience.stop()
+            return False
+
+        waits = [(limit, FOREVER), (FOREVER, 0), (None, limit * 2), (limit, FOREVER), (FOREVER, limit * 2)]
+        return await asyncio.gather(*(attempt(*wait) for wait in waits))
+
+    assert run(work) == [True, False, False, True, False]
+
+
+def test_those_that_are_soon_over_get_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        call_at = loop.call_at
+
+        def counted(when: float, *work: Any) -> asyncio.TimerHandle:
+            timers.append(when)
+            return call_at(when, *work)
+
+        monkeypatch.setattr(loop, "call_at", counted)
+        patiences = Patiences()
+        for _ in range(100):
+            patiences.begin(FOREVER).stop()
+
+    run(work)
+    assert len(timers) == 1, "the one that sweeps"

@@ -82,7 +82,8 @@ async def gateway(
         users = Users(directory, pepper, audit=telemetry.audit, forget=authenticator.forget_user)
         keyring = Keyring(directory, pepper, audit=telemetry.audit, forget=authenticator.forget)
         bootstrap = Bootstrap(directory, users, keyring, sha256=settings.bootstrap_sha256, audit=telemetry.audit)
-        openai = OpenAI(Calls(catalog.routes, upstreams, targets_health, renewal), catalog)
+        calls = Calls(catalog.routes, upstreams, targets_health, renewal)
+        openai = OpenAI(calls, catalog)
         frame = Frame(
             authenticator,
             telemetry,
@@ -105,6 +106,7 @@ async def gateway(
 
         async def restored() -> None:
             await release()
+            calls.restored()
             await renewal.now(at_once=True)
 
         yield Gateway(

@@ -7,7 +7,7 @@ whatever way they end.
 
 import asyncio
 import math
-import secrets
+import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import NamedTuple, Protocol
@@ -23,7 +23,7 @@ from stile.core.records import Caller
 from stile.core.routes import Routes, Target, Via
 from stile.core.sse import StreamMeter
 from stile.errors import BadRequest, Forbidden, ModelNotFound, PublicError, UpstreamFailed, UpstreamTimeout
-from stile.patience import Patience
+from stile.patience import Patience, Patiences
 from stile.ports import Headers, Operation, Upstream, UpstreamAnswer, UpstreamRequest
 from stile.telemetry import CallRecord
 
@@ -35,7 +35,6 @@ _MEANING = {
     "upstream_broken": failures.BROKEN,
     "upstream_timeout": failures.TIMEOUT,
 }
-_chance = secrets.SystemRandom().random  # a seeded generator would be the same in all that a snapshot is restored to
 
 
 class Secrets(Protocol):
@@ -79,13 +78,20 @@ class _Opened(NamedTuple):
 
 
 class Calls:
-    """Takes model calls to their targets, and has the configuration's secrets renewed when a provider refuses one."""
+    """Takes model calls to their targets, and has the configuration's secrets renewed when a provider refuses one. Made
+    inside the event loop."""
 
     def __init__(self, routes: Routes, upstreams: Mapping[Via, Upstream], health: Health, secrets: Secrets) -> None:
         self._routes = routes
         self._upstreams = upstreams
         self._health = health
         self._secrets = secrets
+        self._patiences = Patiences()
+        self._random = random.Random()  # noqa: S311 (it spreads load; asking the system would cost a call 1 µs a target)
+
+    def restored(self) -> None:
+        """Take chances of its own: all that are made from one snapshot would have the same."""
+        self._random.seed()
 
     async def make(self, caller: Caller, call: ModelCall, record: CallRecord, ends: float = math.inf) -> UpstreamAnswer:
         """Make the call and note what it used in `record`. Raises PublicError.
@@ -105,7 +111,7 @@ class Calls:
                 f"This API key may not use the model '{call.model}'.", code="model_not_allowed", param="model"
             )
         try:
-            return await self._walk(Plan(self._routes, self._health, group, _chance), call, record, ends)
+            return await self._walk(Plan(self._routes, self._health, group, self._random.random), call, record, ends)
         except asyncio.CancelledError:
             _settle(record, usage.estimate(call.size, 0))
             raise
@@ -139,8 +145,7 @@ class Calls:
         """One attempt: a whole answer, or a stream whose first event is here. Raises _Failed."""
         record.target, record.target_id = target.label, target.id
         record.attempts += 1
-        patience = Patience((target.stream_timeout if call.stream else None) or target.timeout)
-        patience.wait()
+        patience = self._patiences.begin((target.stream_timeout if call.stream else None) or target.timeout)
         began = time.perf_counter()
         try:
             return await self._send(target, call, record, patience)
