@@ -22,10 +22,11 @@ from tests.mocks.provider import SETTLED, Exchange, Provider, Script
 
 from stile.adapters.media import MediaFetcher
 from stile.adapters.upstream_litellm import LiteLLMUpstream
+from stile.core.operations import Operation
 from stile.core.routes import Target
 from stile.core.secret import Secret
 from stile.errors import BadRequest, PublicError, UpstreamFailed, UpstreamTimeout
-from stile.ports import Operation, UpstreamAnswer, UpstreamRequest
+from stile.ports import UpstreamAnswer, UpstreamRequest
 
 T = TypeVar("T")
 

@@ -86,7 +86,7 @@ def test_a_body_over_the_limit_is_a_413(gateway: Program, upstream: Upstream, an
     assert len(upstream.calls) == before
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v1/nothing", "/metrics"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/chat", "/v1/chat/completions/", "/v1/nothing", "/metrics"])
 def test_an_unknown_path_is_a_404(gateway: Program, path: str) -> None:
     answer = gateway.ask("GET", path)
     assert (answer.status, answer.error["code"]) == (404, "unknown_url")
@@ -121,7 +121,7 @@ def test_a_websocket_handshake_is_refused_in_the_envelope(gateway: Program) -> N
         "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
     }
     answer = gateway.ask("GET", "/v1/responses", headers=headers)
-    assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+    assert (answer.status, answer.error["code"]) == (426, "websocket_not_supported")
 
 
 def test_no_message_repeats_a_key(gateway: Program) -> None:

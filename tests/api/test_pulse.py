@@ -12,7 +12,9 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from stile.api import watch
+from stile.api.cors import Cors
 from stile.api.endpoint import HOSTED, Endpoint, Frame, Handler
+from stile.api.envelopes import OPENAI
 from stile.api.line import Line
 from stile.api.pulse import Pulse, Rhythm
 from stile.api.request import JSON, Message, Reply, Request
@@ -143,6 +145,7 @@ class House:
             timeout=timeout,
             max_body_bytes=1000,
             rhythm=QUICK,
+            cors=Cors({"*"}),
         )
         self._endpoint = Endpoint(frame, needs=needs, POST=handle)
 
@@ -218,7 +221,7 @@ class Clock:
 def pulsing(rhythm: Rhythm, *, stream: bool) -> tuple[Clock, Client, Line, Pulse]:
     clock, client = Clock(), Client()
     record = CallRecord("req_1", "POST", "/call", stream=stream)
-    line = Line(Request({"headers": []}, client.receive, record), client.send)
+    line = Line(Request({"headers": []}, client.receive, record), client.send, OPENAI, Cors({"*"}))
     line.silent_since = clock.now
     return clock, client, line, Pulse(line, rhythm, cast("asyncio.AbstractEventLoop", clock))
 

@@ -12,6 +12,8 @@ from stile.adapters.bedrock_bearer import BedrockBearer
 from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
+from stile.api.anthropic import Models
+from stile.api.cors import Cors
 from stile.api.endpoint import Frame
 from stile.api.health import Health
 from stile.api.management import Management
@@ -31,6 +33,7 @@ from stile.ports import Directory, Upstream
 from stile.renewal import Renewal
 from stile.settings import Settings
 from stile.sources import Source
+from stile.stored import Stored
 from stile.telemetry import Telemetry
 from stile.users import Users
 
@@ -66,7 +69,8 @@ async def gateway(
     async with contextlib.AsyncExitStack() as stack:
         environment = configuration.environment
         directory, pepper = await state.open_state(settings, environment, stack)
-        upstreams = _upstreams(settings, environment)
+        relay = RelayUpstream(BedrockBearer(environment))
+        upstreams = _upstreams(settings, relay)
         for upstream in upstreams.values():
             stack.push_async_callback(upstream.close)
         policy = configuration.models.policy if configuration.models else DEFAULT_POLICY
@@ -83,16 +87,17 @@ async def gateway(
         keyring = Keyring(directory, pepper, audit=telemetry.audit, forget=authenticator.forget)
         bootstrap = Bootstrap(directory, users, keyring, sha256=settings.bootstrap_sha256, audit=telemetry.audit)
         calls = Calls(catalog.routes, upstreams, targets_health, renewal)
-        openai = OpenAI(calls, catalog)
+        openai = OpenAI(calls, catalog, Stored(catalog, relay))
         frame = Frame(
             authenticator,
             telemetry,
             timeout=settings.timeout_seconds,
             max_body_bytes=settings.max_body_bytes,
             rhythm=Rhythm(settings.keep_alive_seconds, settings.whole_keep_alive_seconds),
+            cors=Cors(settings.cors_origins),
         )
-        models = ModelStates(catalog, targets_health)
-        health = Health(authenticator, directory, catalog, models)
+        states = ModelStates(catalog, targets_health)
+        health = Health(authenticator, directory, catalog, states)
         management = Management(users, keyring, bootstrap, cache_seconds=settings.key_cache_seconds)
 
         async def warm_up() -> None:
@@ -110,7 +115,7 @@ async def gateway(
             await renewal.now(at_once=True)
 
         yield Gateway(
-            app=Table(frame, openai, management, models, health),
+            app=Table(frame, openai, Models(openai, catalog), (management, states, health)),
             catalog=catalog,
             directory=directory,
             users=users,
@@ -121,9 +126,9 @@ async def gateway(
         )
 
 
-def _upstreams(settings: Settings, environment: Mapping[str, str]) -> dict[Via, Upstream]:
+def _upstreams(settings: Settings, relay: RelayUpstream) -> dict[Via, Upstream]:
     return {
-        "relay": RelayUpstream(BedrockBearer(environment)),
+        "relay": relay,
         "litellm": LiteLLMUpstream(settings.timeout_seconds, _media_fetcher() if settings.fetch_urls else None),
         "echo": EchoUpstream(),
     }

@@ -1,35 +1,45 @@
 """The story of one model call: route → attempts → meter → settle.
 
-An attempt that fails is followed by the next one of the plan until the first event of a stream, or a whole answer, is
-there: from then on it is the answer. Usage is settled when the body was handed over, or, for streams, when they end, in
-whatever way they end.
+A target that does not take the operation as it is, but chats, is asked in a chat (see `dialects`), and its answer is
+made what the caller expects. An attempt that fails is followed by the next one of the plan until the first event of a
+stream, or a whole answer, is there: from then on it is the answer. Usage is settled when the body was handed over, or,
+for streams, when they end, in whatever way they end.
 """
 
 import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from stile import dialects
 from stile.core import envelope, failures, sse, usage
 from stile.core.body import Fields
 from stile.core.failures import Failure
+from stile.core.form import Form
 from stile.core.health import Health
+from stile.core.operations import Operation
 from stile.core.plan import Plan
 from stile.core.records import Caller
 from stile.core.routes import Routes, Target, Via
 from stile.core.sse import StreamMeter
+from stile.dialects import Translation
 from stile.errors import BadRequest, Forbidden, ModelNotFound, PublicError, UpstreamFailed, UpstreamTimeout
 from stile.patience import Patience, Patiences
-from stile.ports import Headers, Operation, Upstream, UpstreamAnswer, UpstreamRequest
+from stile.ports import Headers, Upstream, UpstreamAnswer, UpstreamRequest, told_dropped
 from stile.telemetry import CallRecord
 
+UPSTREAM_ERROR = "upstream_error"  # what the log says of a provider's own refusal, which goes to the caller
 IDLE_SECONDS = 300.0  # between two events of a stream, where the configuration says nothing
 
 _JSON: Headers = [(b"content-type", b"application/json")]
+_EVENTS: Headers = [(b"content-type", b"text/event-stream")]
+# Their streams say what was used in an event of its own, when they are asked to; their answers are made of tokens.
+_CHATS = frozenset({"chat", "completions"})
+_TEXTS = _CHATS | {"responses", "messages"}
 _MEANING = {
     "upstream_unreachable": failures.UNREACHABLE,
     "upstream_broken": failures.BROKEN,
@@ -48,7 +58,8 @@ class Secrets(Protocol):
 
 
 class ModelCall(msgspec.Struct, frozen=True):
-    """A checked call. `size`: bytes of its body. `wants_usage`: the caller asked for usage at the end of the stream."""
+    """A checked call. `size`: bytes of its body. `wants_usage`: the caller asked for usage at the end of the stream.
+    `form`: its body where that is one. `dropped`: what of the body was left out already."""
 
     operation: Operation
     model: str
@@ -57,6 +68,8 @@ class ModelCall(msgspec.Struct, frozen=True):
     stream: bool
     wants_usage: bool
     headers: Headers
+    form: Form | None = None
+    dropped: Sequence[str] = ()
 
 
 class _Failed(Exception):
@@ -138,7 +151,7 @@ class Calls:
         assert last is not None, "every model has a target"  # noqa: S101
         if isinstance(last.told, PublicError):
             raise last.told
-        record.error = "upstream_error"
+        record.error = UPSTREAM_ERROR
         return last.told
 
     async def _attempt(self, target: Target, call: ModelCall, record: CallRecord) -> UpstreamAnswer:
@@ -160,17 +173,26 @@ class Calls:
             record.upstream_ms += (time.perf_counter() - began) * 1000
 
     async def _send(self, target: Target, call: ModelCall, record: CallRecord, patience: Patience) -> UpstreamAnswer:
-        request = UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers)
-        answer = await self._upstreams[target.via].send(request)
-        if not isinstance(answer.body, bytes):
-            opened = await _open(answer.body, StreamMeter(hide_usage=not call.wants_usage), target)
+        request, translation = _asked(target, call)
+        way = target.way(request.operation)
+        assert way is not None  # noqa: S101 (_asked has seen to it)
+        answer = await self._upstreams[way].send(request)
+        body = answer.body
+        if isinstance(body, bytes):
+            if answer.status >= 400:
+                raise _Failed(failures.read(answer.status, answer.headers, body, time.time()), answer)
+            self._health.succeeded(target)
+            _settle(record, _usage_of(body, call))
+        elif answer.events:
+            hide = request.operation in _CHATS and not call.wants_usage and translation is None
+            opened = await _open(body, StreamMeter(hide_usage=hide), target)
             limit = patience.limit or IDLE_SECONDS
-            return UpstreamAnswer(answer.status, answer.headers, self._metered(opened, limit, call, record))
-        if answer.status >= 400:
-            raise _Failed(failures.read(answer.status, answer.headers, answer.body, time.time()), answer)
-        self._health.succeeded(target)
-        _settle(record, _usage_of(answer.body, call))
-        return answer
+            answer = msgspec.structs.replace(answer, body=self._metered(opened, limit, call, record))
+        else:
+            answer = msgspec.structs.replace(answer, body=self._counted(target, body, call, record))
+        if translation is not None:
+            answer = _translated(answer, translation)
+        return told_dropped(answer, call.dropped)
 
     async def _metered(
         self, opened: _Opened, limit: float, call: ModelCall, record: CallRecord
@@ -206,6 +228,57 @@ class Calls:
             patience.stop()
             _settle(record, opened.meter.usage_or_estimate(call.size))
             await opened.body.aclose()
+
+    async def _counted(
+        self, target: Target, body: AsyncGenerator[bytes, None], call: ModelCall, record: CallRecord
+    ) -> AsyncGenerator[bytes, None]:
+        """Bytes that are no events, to their end."""
+        try:
+            async for chunk in body:
+                yield chunk
+            self._health.succeeded(target)
+        except PublicError as error:
+            self._health.failed(target, _meaning(error), asyncio.get_running_loop().time())
+            raise
+        finally:
+            _settle(record, usage.estimate(call.size, 0))
+            await body.aclose()
+
+
+def _asked(target: Target, call: ModelCall) -> tuple[UpstreamRequest, Translation | None]:
+    """What the target is asked, and how its answer is made the caller's. Raises BadRequest for what it cannot do."""
+    if target.way(call.operation) is not None:
+        request = UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers, call.form)
+        return request, None
+    if not target.is_asked_by_chat(call.operation):
+        raise BadRequest(
+            f"The model '{call.model}' cannot be asked for this ({call.operation}).",
+            code="unsupported_operation",
+            param="model",
+        )
+    translation = dialects.through_chat(call.operation, call.fields, call.model, target)
+    return UpstreamRequest("chat", target, translation.fields, call.stream), translation
+
+
+def _translated(answer: UpstreamAnswer, translation: Translation) -> UpstreamAnswer:
+    kept = [header for header in answer.headers if not header[0].startswith(b"content-")]
+    if isinstance(answer.body, bytes):
+        answer = msgspec.structs.replace(answer, headers=[*_JSON, *kept], body=translation.whole(answer.body))
+    else:
+        answer = msgspec.structs.replace(answer, headers=[*_EVENTS, *kept], body=_rewritten(answer.body, translation))
+    return told_dropped(answer, translation.dropped)
+
+
+async def _rewritten(body: AsyncGenerator[bytes, None], translation: Translation) -> AsyncGenerator[bytes, None]:
+    stream = translation.stream()
+    try:
+        async for chunk in body:
+            ready = stream.feed(chunk)
+            if ready:
+                yield ready
+        yield stream.close()
+    finally:
+        await body.aclose()
 
 
 async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: Target) -> _Opened:
@@ -268,7 +341,7 @@ def _usage_of(body: bytes, call: ModelCall) -> usage.Usage:
     found = usage.find(body)
     if found is not None:
         return found.usage
-    return usage.estimate(call.size, len(body) if call.operation == "chat" else 0)
+    return usage.estimate(call.size, len(body) if call.operation in _TEXTS else 0)
 
 
 def _settle(record: CallRecord, used: usage.Usage) -> None:

@@ -9,6 +9,7 @@
         ├── Forbidden         403   known, but not allowed
         ├── ModelNotFound     404
         ├── UnknownPath       404
+        ├── UnknownResponse   404
         ├── UnknownUser       404
         ├── UnknownKey        404
         ├── MethodNotAllowed  405
@@ -18,6 +19,7 @@
         ├── BodyTooLarge      413
         ├── ValueTooLarge     413   more than an attribute of the directory takes
         ├── Unprocessable     422   can be read, but a field is unknown, or has a wrong type or value
+        ├── NoWebSocket       426
         ├── UpstreamFailed    502   no answer, or one that cannot be read
         ├── DirectoryUnavailable 503
         │   └── Unconfirmed         a change may have been made, or not
@@ -93,6 +95,10 @@ class UnknownPath(PublicError):
     status, kind, code = 404, "invalid_request_error", "unknown_url"
 
 
+class UnknownResponse(PublicError):
+    status, kind, code = 404, "invalid_request_error", "response_not_found"
+
+
 class UnknownUser(PublicError):
     status, kind, code = 404, "invalid_request_error", "user_not_found"
 
@@ -137,6 +143,12 @@ class ValueTooLarge(PublicError):
 
 class Unprocessable(PublicError):
     status, kind, code = 422, "invalid_request_error", "invalid_value"
+
+
+class NoWebSocket(PublicError):
+    """Clients that try one first go on without it."""
+
+    status, kind, code = 426, "invalid_request_error", "websocket_not_supported"
 
 
 class UpstreamFailed(PublicError):

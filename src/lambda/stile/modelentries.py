@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from stile.core import providers, targets
+from stile.core import operations, providers, targets
+from stile.core.operations import Operation
 from stile.core.providers import Provider
 from stile.core.routes import Target
 from stile.core.secret import Secret
@@ -179,6 +180,7 @@ class _Reader:
         target = msgspec.structs.replace(
             target,
             id=self._id(place, name, len(group), target, info),
+            abilities={name: is_true(value) for name, value in info.items() if name.startswith("supports_")},
             drop_params=is_true(params.get("drop_params", self._common.drop_params)),
             order=math.inf if order is None else order,
             timeout=timeout or self._common.timeout,
@@ -219,14 +221,17 @@ class _Reader:
             written = nodes["model"].value == model  # else its beginning would show some of what it stands for
             self._file.fault(node, f"model {model!r}: there is no provider {name if written else 'of its name'}{meant}")
             return None
-        if name == providers.BEDROCK:
+        if name in (providers.BEDROCK, providers.BEDROCK_MANTLE):
             provider = self._bedrock(provider, rest, params)
         self._note_what_has_no_effect(nodes, provider, params)
         return self._build(node, provider, rest, params, info)
 
     def _bedrock(self, provider: Provider, model: str, params: Mapping[str, Any]) -> Provider:
-        """Bedrock's endpoint for OpenAI's dialect, where it serves the model and its credentials are at hand."""
+        """Bedrock's endpoint for the model's own dialect, where it has one and its credentials are at hand."""
         region = params.get("aws_region_name") or self._first(("AWS_REGION", "AWS_DEFAULT_REGION"))
+        if provider.name == providers.BEDROCK_MANTLE:
+            anthropic = model.startswith("anthropic.") and region and not params.keys() & _ASSUMING
+            return providers.bedrock_messages(str(region)) if anthropic else provider
         base = str(params.get("api_base") or "").rstrip("/")
         wanted = base.endswith(providers.BEDROCK_OPENAI_PATH) or (not base and model.startswith("openai."))
         if not wanted or not region or params.keys() & _ASSUMING:
@@ -236,7 +241,7 @@ class _Reader:
     def _note_what_has_no_effect(
         self, nodes: Mapping[str, yaml.Node], provider: Provider, params: Mapping[str, Any]
     ) -> None:
-        signs = _SIGNING if provider.name == providers.BEDROCK else set()
+        signs = _SIGNING if provider.region is not None or provider.name == providers.BEDROCK else set()
         for name in sorted(params.keys() - _HONOURED - _DEFAULTS - signs):
             if name not in _OPTIONS:
                 self._file.warn(nodes[name], f"litellm_params.{name} has no effect here")
@@ -249,6 +254,7 @@ class _Reader:
         base = self._base(provider, params)
         headers = params.get("extra_headers") or {}
         usage = info.get("stream_usage")
+        takes = self._takes(node, info, provider)
         faults = [
             (usage not in ("always", "never", None), f"model_info.stream_usage must be always or never, not {usage!r}"),
             (not isinstance(headers, dict), "extra_headers must be a mapping of names to values"),
@@ -275,18 +281,35 @@ class _Reader:
         if unsendable := [name for name, value in sent.items() if _UNSENDABLE.intersection(value.strip())]:
             self._file.fault(node, f"{', '.join(unsendable)} may not hold line breaks or NUL")
             return None
-        signed = provider.name == providers.BEDROCK and provider.relayed
         return targets.make(
             provider,
             model,
             base=base,
             key=key,
-            aws_region=provider.region if signed else None,
+            aws_region=provider.region,
             headers=headers,
             stream_usage=None if usage is None else usage == "always",
             options={name: _guarded(name, params[name]) for name in sorted(params.keys() & _OPTIONS)},
             defaults={name: params[name] for name in sorted(params.keys() & _DEFAULTS)},
+            takes=takes,
         )
+
+    def _takes(self, node: yaml.Node, info: dict[str, Any], provider: Provider) -> frozenset[Operation] | None:
+        """What the entry says that the target is asked as it comes; None where it says nothing."""
+        said = info.get("supported_endpoints")
+        if said is None:
+            return None
+        if not isinstance(said, list) or not all(isinstance(path, str) for path in said):
+            self._file.fault(node, "model_info.supported_endpoints must be a list of paths, as in [/v1/responses]")
+            return None
+        if not provider.relayed:
+            self._file.warn(node, f"model_info.supported_endpoints has no effect here for {provider.name}")
+            return None
+        known = {path: operations.by_path(path) for path in said}
+        for path, operation in known.items():
+            if operation is None:
+                self._file.warn(node, f"model_info.supported_endpoints: {path} is not served here")
+        return frozenset(operation for operation in known.values() if operation is not None)
 
     def _base(self, provider: Provider, params: Mapping[str, Any]) -> str | None:
         named = params.get("api_base") or params.get("base_url") or self._first(provider.base_env)

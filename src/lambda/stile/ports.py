@@ -1,17 +1,20 @@
 """What the gateway needs from the world outside, named for the need. Adapters implement it; nothing here connects."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
+from urllib.parse import quote
 
 import msgspec
 
 from stile.core.body import Fields
+from stile.core.form import Form
+from stile.core.operations import Operation
 from stile.core.records import Entry, Page
 from stile.core.routes import Target
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI has them
 MAX_PAGE = 60  # of users: the most that Cognito lists at once
-Operation = Literal["chat", "embeddings"]
+_MAX_DROPPED = 1024  # characters of names that callers may have chosen
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -73,17 +76,22 @@ class Directory(Protocol):
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):
-    """A model call for one target. `fields` is the body's top level, checked; `headers` may go up as they are."""
+    """A model call for one target. `fields` is the body's top level, checked; `headers` may go up as they are.
+
+    `form`: the body where it is one, whose fields besides files are `fields`.
+    """
 
     operation: Operation
     target: Target
     fields: Fields
     stream: bool
     headers: Headers = ()
+    form: Form | None = None
 
 
 class UpstreamAnswer(msgspec.Struct, frozen=True):
-    """Status, headers that may come down, and the body: bytes, or server-sent events as they arrive.
+    """Status, headers that may come down, and the body: bytes, or a stream as it arrives, which is server-sent events
+    unless `events` says that it is anything else.
 
     A body that streams raises UpstreamFailed or UpstreamTimeout when it breaks off, and must be closed (`aclose`) by
     whoever stops reading early: that ends the call upstream. A status of 400 or above always comes with bytes that are
@@ -93,6 +101,15 @@ class UpstreamAnswer(msgspec.Struct, frozen=True):
     status: int
     headers: Headers
     body: bytes | AsyncGenerator[bytes, None]
+    events: bool = True
+
+
+def told_dropped(answer: UpstreamAnswer, names: Sequence[str]) -> UpstreamAnswer:
+    """The answer with a header that names what of the call was left out; as it is when nothing was."""
+    if not names:
+        return answer
+    shown = ", ".join(quote(name, safe="._-=[]") for name in dict.fromkeys(names))[:_MAX_DROPPED]
+    return msgspec.structs.replace(answer, headers=[*answer.headers, (b"x-stile-dropped", shown.encode())])
 
 
 class Listing(msgspec.Struct, frozen=True):

@@ -65,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True):
     whole_keep_alive_seconds: float
     drain_seconds: float
     fetch_urls: bool
+    cors_origins: frozenset[str]
 
 
 class _Setting(msgspec.Struct, frozen=True):
@@ -129,6 +130,13 @@ def _sha256(text: str) -> str | None:
     return text.lower() or None
 
 
+def _origins(text: str) -> frozenset[str]:
+    named = frozenset(origin.strip() for origin in text.split(",") if origin.strip())
+    if any(origin != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/,]+", origin) is None for origin in named):
+        raise ValueError("must be origins with commas between them, as in https://app.example.com, or *")
+    return named
+
+
 def _directory(text: str) -> str:
     if text not in get_args(Directory):
         raise ValueError(f"must be {' or '.join(get_args(Directory))}")
@@ -170,6 +178,9 @@ SETTINGS: dict[str, _Setting] = {
     "STILE_DRAIN_SECONDS": _Setting("10", _whole(0, 600), "how long a stop waits for calls in flight"),
     "STILE_FETCH_URLS": _Setting(
         "0", _switch, "1: media URLs of translated calls are fetched, from public addresses only; 0: refused"
+    ),
+    "STILE_CORS_ORIGINS": _Setting(
+        "*", _origins, "origins of the web pages that may call, with commas between them; *: any"
     ),
 }
 

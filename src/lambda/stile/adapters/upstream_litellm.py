@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stile.adapters import litellm_errors, litellm_sdk
+from stile.adapters import litellm_abilities, litellm_errors, litellm_sdk
 from stile.adapters.litellm_sdk import Sdk
 from stile.core import media, parameters, sse
 from stile.core.routes import Target
 from stile.core.secret import Secret
 from stile.errors import BadRequest, UpstreamFailed, UpstreamTimeout
-from stile.ports import UpstreamAnswer, UpstreamRequest
+from stile.ports import UpstreamAnswer, UpstreamRequest, told_dropped
 
 if TYPE_CHECKING:  # aiohttp comes with it, and is a third of a start's time
     from stile.adapters.media import MediaFetcher
@@ -68,12 +68,15 @@ class LiteLLMUpstream:
 
     async def _chat(self, request: UpstreamRequest, deadline: float) -> UpstreamAnswer:
         target = request.target
-        arguments = self._arguments(target)
-        arguments |= parameters.read(request.fields, parameters.CHAT, target.defaults, drop=target.drop_params)
+        wanted = parameters.read(request.fields, parameters.CHAT, target.defaults, drop=target.drop_params)
+        arguments = self._arguments(target) | wanted
         arguments["messages"] = await self._messages(parameters.decode(request.fields, "messages"))
         if request.stream:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         sdk = await self._sdk.module()
+        litellm_abilities.check(sdk, target, arguments["messages"])
+        left_out = sorted(request.fields.keys() & parameters.HINTS | request.fields.keys() - parameters.CHAT)
+        left_out += litellm_abilities.dropped(sdk, target, wanted)
         with litellm_sdk.recorded_answers() as answers:
             try:
                 answer = await sdk.acompletion(**arguments)
@@ -84,8 +87,8 @@ class LiteLLMUpstream:
         if request.stream:
             body = _events(answer, answers, target, deadline)
             await anext(body)  # begun, so that closing it closes the connection even when nothing was read
-            return UpstreamAnswer(200, _EVENTS, body)
-        return UpstreamAnswer(200, _JSON, answer.model_dump_json(warnings=False).encode())
+            return told_dropped(UpstreamAnswer(200, _EVENTS, body), left_out)
+        return told_dropped(UpstreamAnswer(200, _JSON, answer.model_dump_json(warnings=False).encode()), left_out)
 
     async def _embed(self, request: UpstreamRequest) -> UpstreamAnswer:
         target = request.target

@@ -1,4 +1,4 @@
-"""Calls to providers that speak OpenAI's dialect already: the checked body goes up, the answer comes back as it came.
+"""Calls to providers that speak the caller's dialect: the checked body goes up, the answer comes back as it came.
 
 Headers pass by allow-list, both ways. The caller's credentials, cookies and query never go up; cookies, hop-by-hop
 headers and the provider's own rate limits never come down. Redirects are not followed.
@@ -6,21 +6,22 @@ headers and the provider's own rate limits never come down. Redirects are not fo
 
 import functools
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 
 import msgspec
 
 from stile import __version__
+from stile.adapters import relay_body
 from stile.adapters.aws_credentials import Credentials, CredentialsError
 from stile.adapters.bedrock_bearer import BedrockBearer
 from stile.adapters.http_client import ConnectError, HttpAnswer, HttpClient
-from stile.core import body as bodies
-from stile.core import envelope, parameters, sse
-from stile.core.body import Fields
+from stile.adapters.relay_body import JSON
+from stile.core import betas, envelope, sse
+from stile.core.operations import ANTHROPIC, Operation
 from stile.core.routes import Target
 from stile.core.secret import Secret
 from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
-from stile.ports import Headers, Operation, UpstreamAnswer, UpstreamRequest
+from stile.ports import Headers, UpstreamAnswer, UpstreamRequest, told_dropped
 
 DOWN = frozenset(
     {
@@ -36,14 +37,14 @@ DOWN = frozenset(
 
 CONNECT_SECONDS = 10
 _ERROR_BYTES = 256 * 1024
-_PATHS: dict[Operation, str] = {"chat": "/chat/completions", "embeddings": "/embeddings"}
-_JSON = (b"content-type", b"application/json")
-_OWN: Headers = (_JSON, (b"user-agent", f"stile/{__version__}".encode()), (b"accept-encoding", b"identity"))
+_OWN: Headers = ((b"user-agent", f"stile/{__version__}".encode()), (b"accept-encoding", b"identity"))
 _EVENT_STREAM = b"text/event-stream"
-_ACCEPT = {True: (b"accept", _EVENT_STREAM), False: (b"accept", b"application/json")}
-_SAME = {"max_tokens": "max_completion_tokens"}  # the old name and the new one; OpenAI refuses both at once
+_ACCEPT = {True: (b"accept", _EVENT_STREAM), False: (b"accept", JSON)}
+_ACCEPT_ANY = (b"accept", b"*/*")
+_ANSWER_ANYTHING = frozenset({"speech", "transcriptions", "translations"})  # sound, or text in the form asked for
+_TELL_USAGE_IF_ASKED = frozenset({"chat", "completions"})
+_VERSION = (b"anthropic-version", b"2023-06-01")  # the API refuses calls without one
 _STATIC = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-_TRUE = msgspec.Raw(b"true")
 
 _log = logging.getLogger("stile.relay")
 
@@ -54,20 +55,27 @@ class RelayUpstream:
     def __init__(self, bearer: BedrockBearer) -> None:
         self._bearer = bearer
         self._client = HttpClient(connect_seconds=CONNECT_SECONDS)
-        self._refuse_usage: set[str | None] = set()
+        self._refuse_usage: set[str] = set()
+        self._refused_betas: dict[str, set[str]] = {}
 
     async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
-        target = request.target
         try:
-            asks_usage = self._asks_usage(request)
-            answer = await self._answer(await self._post(request, asks_usage), target)
-            if not asks_usage or answer.status not in (400, 422) or not _names_option(answer.body):
-                return answer
-            answer = await self._answer(await self._post(request, asks_usage=False), target)
-            if answer.status < 300:
-                self._refuse_usage.add(target.api_base)
-                _log.warning("%s takes no stream_options.include_usage; it is not asked again", target.api_base)
-            return answer
+            if request.operation in ANTHROPIC:
+                return await self._send_with_betas(request)
+            return await self._send_asking_usage(request)
+        except OSError as error:
+            raise _public(error, request.target) from error
+
+    async def look_up(self, target: Target, method: str, path: str) -> UpstreamAnswer:
+        """Ask about an answer that the target keeps: `path` goes on behind its address for responses."""
+        url = f"{target.urls['responses']}{path}"
+        headers = [*_OWN, _ACCEPT_ANY, *await self._credentials(target)]
+        try:
+            if method == "POST":
+                found = await self._client.post(url, [*headers, (b"content-type", JSON)], b"{}")
+            else:
+                found = await (self._client.delete if method == "DELETE" else self._client.get)(url, headers)
+            return await _answer(found, target, "responses")
         except OSError as error:
             raise _public(error, target) from error
 
@@ -81,25 +89,61 @@ class RelayUpstream:
     async def close(self) -> None:
         await self._client.close()
 
+    async def _send_asking_usage(self, request: UpstreamRequest) -> UpstreamAnswer:
+        asks_usage = self._asks_usage(request)
+        answer = await self._post(request, asks_usage=asks_usage)
+        if not asks_usage or answer.status not in (400, 422) or not _names_option(answer.body):
+            return answer
+        answer = await self._post(request)
+        if answer.status < 300:
+            url = request.target.urls[request.operation]
+            self._refuse_usage.add(url)
+            _log.warning("%s takes no stream_options.include_usage; it is not asked again", url)
+        return answer
+
     def _asks_usage(self, request: UpstreamRequest) -> bool:
         """Whether to ask for usage on the gateway's own account: a caller's wish goes up in any case."""
         target = request.target
-        if not request.stream or target.stream_usage is False or _names_option(request.fields.get("stream_options")):
+        if not request.stream or request.operation not in _TELL_USAGE_IF_ASKED or target.stream_usage is False:
             return False
-        return target.stream_usage is True or target.api_base not in self._refuse_usage
+        if _names_option(request.fields.get("stream_options")):
+            return False
+        return target.stream_usage is True or target.urls[request.operation] not in self._refuse_usage
 
-    async def _post(self, request: UpstreamRequest, asks_usage: bool) -> HttpAnswer:
+    async def _send_with_betas(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """Without the flags that this place has refused; each refusal teaches more of them."""
+        url = request.target.urls[request.operation]
+        known = self._refused_betas.get(url, set())
+        refused = set(known)
+        while True:
+            slim, left_out = _without(request, refused)
+            answer = await self._post(slim)
+            more = betas.refused(answer.status, _said(answer), _flags(slim))
+            if not more:
+                break
+            refused.update(more)
+        if answer.status < 400 and refused - known:
+            self._refused_betas[url] = refused
+            _log.warning("%s takes none of these betas: %s; they are left out", url, ", ".join(sorted(refused - known)))
+        return told_dropped(answer, left_out)
+
+    async def _post(self, request: UpstreamRequest, *, asks_usage: bool = False) -> UpstreamAnswer:
         target = request.target
-        headers = [*_OWN, _ACCEPT[request.stream], *request.headers]
-        if target.aws_region is not None:
-            headers.append(_credential(await self._key(target, target.aws_region), target.key_header))
-        elif target.api_key is not None:
-            headers.append(_credential(target.api_key, target.key_header))
+        kind, body = relay_body.make(request, asks_usage=asks_usage)
+        accept = _ACCEPT[request.stream] if request.operation not in _ANSWER_ANYTHING else _ACCEPT_ANY
+        headers = [*_OWN, (b"content-type", kind), accept, *request.headers, *await self._credentials(target)]
+        if request.operation in ANTHROPIC and not any(name == _VERSION[0] for name, _ in headers):
+            headers.append(_VERSION)
         if target.headers:
             own = {name.encode(): value.reveal().encode() for name, value in target.headers.items()}
             headers = [*(header for header in headers if header[0] not in own), *own.items()]
-        body = bodies.write(_fields(request, asks_usage))
-        return await self._client.post(_url(target.api_base, request.operation), headers, body)
+        posted = await self._client.post(target.urls[request.operation], headers, body)
+        return await _answer(posted, target, request.operation)
+
+    async def _credentials(self, target: Target) -> Headers:
+        if target.aws_region is not None:
+            return (_credential(await self._key(target, target.aws_region), target.key_header),)
+        return (_credential(target.api_key, target.key_header),) if target.api_key is not None else ()
 
     async def _key(self, target: Target, region: str) -> Secret:
         try:
@@ -109,13 +153,16 @@ class RelayUpstream:
                 f"{target.label} cannot be called without AWS's credentials ({error}).", code="upstream_unreachable"
             ) from error
 
-    async def _answer(self, answer: HttpAnswer, target: Target) -> UpstreamAnswer:
-        if answer.status >= 300:
-            return await _failure(answer, target)
-        down = [header for header in answer.headers if header[0] in DOWN]
-        if any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in down):
-            return UpstreamAnswer(answer.status, down, _events(answer, target))
-        return UpstreamAnswer(answer.status, down, await answer.read())
+
+async def _answer(answer: HttpAnswer, target: Target, operation: Operation) -> UpstreamAnswer:
+    if answer.status >= 300:
+        return await _failure(answer, target)
+    down = [header for header in answer.headers if header[0] in DOWN]
+    if any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in down):
+        return UpstreamAnswer(answer.status, down, _events(answer, target))
+    if operation == "speech":
+        return UpstreamAnswer(answer.status, down, _bytes(answer, target), events=False)
+    return UpstreamAnswer(answer.status, down, await answer.read())
 
 
 async def _failure(answer: HttpAnswer, target: Target) -> UpstreamAnswer:
@@ -124,7 +171,8 @@ async def _failure(answer: HttpAnswer, target: Target) -> UpstreamAnswer:
         raise UpstreamFailed(f"{target.label} answered with a redirect ({answer.status}); check its api_base.")
     said = target.without_secrets(body.decode("utf-8", "replace")).encode()
     headers = [header for header in answer.headers if header[0] in DOWN and not header[0].startswith(b"content-")]
-    return UpstreamAnswer(answer.status, [_JSON, *headers], envelope.keep_or_wrap(said, answer.status, target.label))
+    kept = envelope.keep_or_wrap(said, answer.status, target.label)
+    return UpstreamAnswer(answer.status, [(b"content-type", JSON), *headers], kept)
 
 
 def _credentials(target: Target) -> Credentials | None:
@@ -139,37 +187,27 @@ def _credential(key: Secret, header: str) -> tuple[bytes, bytes]:
     return header.encode(), (f"Bearer {value}" if header == "authorization" else value).encode()
 
 
-@functools.lru_cache(1024)
-def _url(base: str | None, operation: Operation) -> str:
-    return f"{base}{_PATHS[operation]}"
+def _flags(request: UpstreamRequest) -> list[str]:
+    return [flag for name, value in request.headers if name == betas.HEADER for flag in betas.split(value)]
 
 
-@functools.lru_cache(1024)
-def _text(value: str) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
+def _without(request: UpstreamRequest, refused: set[str]) -> tuple[UpstreamRequest, list[str]]:
+    """The request without these flags and what they stand for, and the names of all that was left out."""
+    flags = _flags(request)
+    gone = [flag for flag in flags if flag in refused]
+    if not gone:
+        return request, []
+    kept = ",".join(flag for flag in flags if flag not in refused)
+    headers = [header for header in request.headers if header[0] != betas.HEADER]
+    fields = {name: value for name, value in request.fields.items() if name not in betas.fields_of(gone)}
+    slim = msgspec.structs.replace(
+        request, headers=[*headers, (betas.HEADER, kept.encode("latin-1"))] if kept else headers, fields=fields
+    )
+    return slim, [*(f"anthropic-beta={flag}" for flag in gone), *(request.fields.keys() - fields.keys())]
 
 
-def _fields(request: UpstreamRequest, asks_usage: bool) -> Fields:
-    fields = _with_defaults(request) if request.target.defaults else dict(request.fields)
-    fields["model"] = _text(request.target.model)
-    if request.target.stream_usage is False:
-        fields.pop("stream_options", None)  # it would be refused; usage comes unasked, or is estimated
-    if asks_usage:
-        options: Mapping[str, msgspec.Raw] = bodies.take(fields, "stream_options", Fields, {})
-        fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": _TRUE}))
-    return fields
-
-
-def _with_defaults(request: UpstreamRequest) -> Fields:
-    """The request's fields over those that the configuration sets for this operation."""
-    allowed = parameters.CHAT if request.operation == "chat" else parameters.EMBEDDINGS
-    said = {_SAME.get(name, name) for name in request.fields}
-    fields = {
-        name: msgspec.Raw(msgspec.json.encode(value))
-        for name, value in request.target.defaults.items()
-        if name in allowed and _SAME.get(name, name) not in said
-    }
-    return {**fields, **request.fields}
+def _said(answer: UpstreamAnswer) -> bytes:
+    return answer.body if isinstance(answer.body, bytes) else b""
 
 
 async def _events(answer: HttpAnswer, target: Target) -> AsyncGenerator[bytes, None]:
@@ -180,8 +218,18 @@ async def _events(answer: HttpAnswer, target: Target) -> AsyncGenerator[bytes, N
             last = chunk
             yield chunk
         # Where only the connection's close tells the end, an answer that was cut off looks the same as a whole one.
-        if not answer.framed and sse.DONE not in last:
+        if not answer.framed and not sse.is_last(last):
             raise UpstreamFailed(f"{target.label} broke off its answer.", code="upstream_broken")
+    except OSError as error:
+        raise _public(error, target) from error
+    finally:
+        answer.close()
+
+
+async def _bytes(answer: HttpAnswer, target: Target) -> AsyncGenerator[bytes, None]:
+    try:
+        while chunk := await answer.readany():
+            yield chunk
     except OSError as error:
         raise _public(error, target) from error
     finally:

@@ -1,5 +1,5 @@
 """The frame of every endpoint: it opens the call's record, checks method and key, runs the handler, hands its reply
-over, renders errors in OpenAI's envelope, and writes the record when all is done, also when the client has gone."""
+over, renders errors in the caller's envelope, and writes the record when all is done, also when the client has gone."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from stile.api import told
+from stile.api import envelopes, told
+from stile.api.cors import Cors
+from stile.api.envelopes import Envelope
 from stile.api.line import Line
 from stile.api.pulse import NEVER, NO_CACHE, Rhythm
 from stile.api.request import JSON, ClientGone, Message, Receive, Reply, Request, Send, running_task
 from stile.api.watch import Watch, Watched
 from stile.authentication import Authenticator
-from stile.core import envelope, sse
+from stile.calls import UPSTREAM_ERROR
 from stile.core.records import Caller, Scope
 from stile.errors import Forbidden, InvalidKey, MethodNotAllowed, PublicError, UpstreamFailed, UpstreamTimeout
 from stile.telemetry import CallRecord, Telemetry, redact
@@ -33,23 +35,33 @@ _log = logging.getLogger("stile.api")
 
 
 class Frame:
-    """What all endpoints share: who may call, how long, how large, how silently, and where records go."""
+    """What all endpoints share: who may call, from where, how long, how large, how silently, and where records go."""
 
     def __init__(
-        self, authenticator: Authenticator, telemetry: Telemetry, *, timeout: float, max_body_bytes: int, rhythm: Rhythm
+        self,
+        authenticator: Authenticator,
+        telemetry: Telemetry,
+        *,
+        timeout: float,
+        max_body_bytes: int,
+        rhythm: Rhythm,
+        cors: Cors,
     ) -> None:
         self.authenticator = authenticator
         self.telemetry = telemetry
         self.watch = Watch(timeout)
         self.max_body_bytes = max_body_bytes
         self.rhythm = rhythm
+        self.cors = cors
 
 
 class Endpoint:
     """One path as an ASGI app, with a handler for each method.
 
     `needs`: the scope that a key must have, "any" for a key whatever its scopes; None: no key is asked for. `fresh`:
-    the key is looked up anew. `max_body_bytes`: where it is another than everywhere.
+    the key is looked up anew. `max_body_bytes`: where it is another than everywhere. `envelope`: how failures are told;
+    None: as the caller's headers ask for. `pulse`: whether a silent call may give signs of life, which only events and
+    JSON have room for.
     """
 
     def __init__(
@@ -60,6 +72,8 @@ class Endpoint:
         fresh: bool = False,
         max_body_bytes: int | None = None,
         logged: bool = True,
+        envelope: Envelope | None = envelopes.OPENAI,
+        pulse: bool = True,
         **handlers: Handler,
     ) -> None:
         self._frame = frame
@@ -70,7 +84,9 @@ class Endpoint:
         self._fresh = fresh
         keyless = 0 if needs is None else frame.max_body_bytes  # nobody without a key makes the gateway hold a body
         self._max_body_bytes = keyless if max_body_bytes is None else max_body_bytes
-        self._rhythm = frame.rhythm if needs == "inference" and "POST" in handlers else NEVER  # model calls alone
+        has_pulse = pulse and needs == "inference" and "POST" in handlers  # model calls alone
+        self._rhythm = frame.rhythm if has_pulse else NEVER
+        self._envelope = envelope
         self._logged = logged
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -78,7 +94,7 @@ class Endpoint:
         request = Request(scope, receive, record)
         if "extensions" in scope and (invocation := scope["extensions"].get(HOSTED)) is not None:
             _note_host(invocation, request)
-        line = Line(request, send)
+        line = Line(request, send, self._envelope or envelopes.asked_for(request), self._frame.cors)
         try:
             await self._serve(request, line)
         except PublicError as error:
@@ -155,6 +171,8 @@ async def _deliver_whole(reply: Reply, body: bytes, line: Line) -> None:
     if line.sign is not None:
         await line.take()
     line.silent_since = None
+    if reply.status >= 400 and request.record.error == UPSTREAM_ERROR:
+        body = line.envelope.adopted(reply.status, body, request.record.request_id)
     if line.started:
         if reply.status >= 400:
             await _break_off(body, request.record.error, line)
@@ -175,9 +193,10 @@ async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], lin
     if line.started:
         _check_follows(reply, line, events=True)
     else:
-        await line.head(reply.status, [*reply.headers, *told.headers(line.request), NO_CACHE], events=True)
+        await line.head(reply.status, [*reply.headers, *told.headers(line.request), NO_CACHE], events=reply.events)
     send, now = line.send, asyncio.get_running_loop().time
     sent = 0
+    line.last, line.mute = first, not reply.events
     try:
         await send({"type": "http.response.body", "body": first, "more_body": True})
         sent = len(first)
@@ -186,6 +205,7 @@ async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], lin
             if line.sign is not None:
                 await line.take()
             line.silent_since = None
+            line.last = chunk
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             line.silent_since = now()
             sent += len(chunk)
@@ -204,7 +224,7 @@ def _check_follows(reply: Reply, line: Line, *, events: bool) -> None:
 
 async def _fail(error: PublicError, line: Line) -> None:
     line.request.record.error = error.code
-    body = envelope.write(redact(error.message), error.kind, error.code, error.param)
+    body = line.envelope.error(error, redact(error.message), line.request.record.request_id)
     await line.take()
     if line.started:
         await _break_off(body, error.code, line)
@@ -214,9 +234,12 @@ async def _fail(error: PublicError, line: Line) -> None:
 
 
 async def _break_off(body: bytes, code: str | None, line: Line) -> None:
-    """Tell of a failure behind a head that promised better: as a last event, or as the body."""
+    """Tell of a failure behind a head that promised better: as a last event, or as the body; where neither can be, by
+    an answer that has no end, for which hosts cut the connection."""
+    if line.mute:
+        return
     if line.events:
-        body = sse.event(b" ".join(body.splitlines()))
+        body = line.envelope.event(body, line.last)
     line.request.record.bytes_out += len(body)
     # A host that can tell the platform of a broken answer reads `failure`; others have no use for it.
     await line.send({"type": "http.response.body", "body": body, "failure": code})

@@ -1,8 +1,10 @@
-"""Liveness and readiness. Readiness needs the directory; providers are shown to admins, and do not decide."""
+"""A greeting, liveness and readiness. Readiness needs the directory; providers are shown to admins, and do not
+decide."""
 
 import asyncio
 import time
 
+from stile import __version__
 from stile.api.models import ModelStates
 from stile.api.request import Reply, Request, json_reply
 from stile.authentication import Authenticator
@@ -14,7 +16,7 @@ PROBE_SECONDS = 10
 
 
 class Health:
-    """The handlers of the two health paths."""
+    """The handlers of the paths that need no key."""
 
     def __init__(
         self, authenticator: Authenticator, directory: Directory, catalog: Catalog, models: ModelStates
@@ -25,6 +27,10 @@ class Health:
         self._models = models
         self._probe: asyncio.Task[bool] | None = None
         self._probed = 0.0
+
+    async def greet(self, _: Request) -> Reply:
+        """At the address itself, which some clients probe before they call."""
+        return json_reply({"name": "stile", "version": __version__, "docs": "/docs", "health": "/health"})
 
     async def live(self, _: Request) -> Reply:
         return json_reply({"status": "ok"})

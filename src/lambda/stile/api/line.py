@@ -6,7 +6,8 @@ its way, because a host takes one message after the other, and a slow client hol
 
 import asyncio
 
-from stile.api import cors
+from stile.api.cors import Cors
+from stile.api.envelopes import Envelope
 from stile.api.request import Request, Send
 from stile.ports import Headers
 
@@ -14,18 +15,23 @@ from stile.ports import Headers
 class Line:
     """One call's way to its client.
 
-    `started`: the head is out; `events`: it promised server-sent events. `silent_since`: when the call has last sent
-    anything, by the loop's clock; None while it sends, and from its last words on. `sign`: a sign of life on its way;
-    one that failed stays, and what the call sends next fails as it did.
+    `envelope`: how its failures are told. `started`: the head is out; `events`: it promised server-sent events, of
+    which `last` holds those that went out last; `mute`: it promised bytes among which nothing can be told.
+    `silent_since`: when the call has last sent anything, by the loop's clock; None while it sends, and from its last
+    words on. `sign`: a sign of life on its way; one that failed stays, and what the call sends next fails as it did.
     """
 
-    __slots__ = ("events", "request", "send", "sign", "silent_since", "started")
+    __slots__ = ("cors", "envelope", "events", "last", "mute", "request", "send", "sign", "silent_since", "started")
 
-    def __init__(self, request: Request, send: Send) -> None:
+    def __init__(self, request: Request, send: Send, envelope: Envelope, cors: Cors) -> None:
         self.request = request
         self.send = send
+        self.cors = cors
+        self.envelope = envelope
         self.started = False
         self.events = False
+        self.last = b""
+        self.mute = False
         self.silent_since: float | None = None
         self.sign: asyncio.Task[None] | None = None
 
@@ -42,6 +48,6 @@ class Line:
         record.status = status
         record.ttfb_ms = self.request.elapsed_ms()
         own = (b"x-request-id", record.request_id.encode())
-        headers = [*headers, own, *cors.shared(self.request)]
+        headers = [*headers, own, *self.envelope.headers(record.request_id), *self.cors.shared(self.request)]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         self.started, self.events = True, events  # a host that was interrupted here has not taken it

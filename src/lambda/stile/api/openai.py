@@ -1,73 +1,60 @@
-"""OpenAI's dialect: chat completions, embeddings, and the list of models."""
+"""OpenAI's dialect: calls of models, answers that a provider keeps, and the list of models."""
 
+from stile.api import model_calls
 from stile.api.request import Reply, Request, json_reply
-from stile.calls import Calls, ModelCall
+from stile.calls import Calls
 from stile.catalog import Catalog, Model
-from stile.core import body as bodies
-from stile.core.body import Fields
+from stile.core.operations import Operation
 from stile.core.records import Caller
-from stile.errors import BadRequest, ModelNotFound
-from stile.ports import Headers, Operation
-
-# Headers of a caller that may go up to a provider. Credentials, cookies and account choices never do.
-_UP = frozenset({b"openai-beta", b"idempotency-key", b"x-title", b"http-referer"})
-_REQUIRED: dict[Operation, tuple[str, ...]] = {"chat": ("model", "messages"), "embeddings": ("model", "input")}
+from stile.errors import ModelNotFound, NoWebSocket, UnknownResponse
+from stile.stored import Asked, Stored
 
 
 class OpenAI:
     """The handlers of OpenAI's paths."""
 
-    def __init__(self, calls: Calls, catalog: Catalog) -> None:
+    def __init__(self, calls: Calls, catalog: Catalog, stored: Stored) -> None:
         self._calls = calls
         self._catalog = catalog
+        self._stored = stored
 
     async def call(self, operation: Operation, request: Request) -> Reply:
-        """Chat completions or embeddings."""
-        call = _read(request.body, operation, _headers_up(request))
-        answer = await self._calls.make(_caller(request), call, request.record, request.ends)
+        """A call of a model, whatever is asked of it."""
+        call = model_calls.read(operation, request)
+        answer = await self._calls.make(model_calls.caller_of(request), call, request.record, request.ends)
+        return Reply(answer.status, answer.headers, answer.body, answer.events)
+
+    async def stored(self, request: Request, *, under: str = "") -> Reply:
+        """An answer that a provider keeps, by its id: shown, deleted, or what is `under` it."""
+        method = "GET" if request.scope["method"] == "HEAD" else request.scope["method"]
+        query = request.scope.get("query_string", b"").decode("latin-1")
+        asked = Asked(method, request.path_params["id"], under, query)
+        answer = await self._stored.ask(model_calls.caller_of(request), asked, request.record)
         return Reply(answer.status, answer.headers, answer.body)
 
+    async def no_websocket(self, request: Request) -> Reply:
+        """Responses over a WebSocket, which some clients try first."""
+        if (request.header(b"upgrade") or "").lower() == "websocket":
+            raise NoWebSocket("There are no WebSockets here; POST the same path.", headers=[("connection", "close")])
+        raise UnknownResponse("Responses are not listed; GET /v1/responses/{id} shows one.")
+
     async def models(self, request: Request) -> Reply:
-        caller = _caller(request)
-        return json_reply({"object": "list", "data": [self._shown(model) for model in self._usable(caller)]})
+        caller = model_calls.caller_of(request)
+        return json_reply({"object": "list", "data": [self._shown(model) for model in self.usable(caller)]})
 
     async def model(self, request: Request) -> Reply:
-        wanted = request.scope["path_params"]["id"]
-        for model in self._usable(_caller(request)):
+        return json_reply(self._shown(self.find(request)))
+
+    def find(self, request: Request) -> Model:
+        """The model of the path. Raises ModelNotFound, also when the caller may not use it."""
+        wanted = request.path_params["id"]
+        for model in self.usable(model_calls.caller_of(request)):
             if model.id == wanted:
-                return json_reply(self._shown(model))
+                return model
         raise ModelNotFound(f"The model '{wanted}' does not exist or this API key may not use it.", param="model")
 
-    def _usable(self, caller: Caller) -> list[Model]:
+    def usable(self, caller: Caller) -> list[Model]:
         return [model for model in self._catalog.models() if caller.may_use(model.id)]
 
     def _shown(self, model: Model) -> dict[str, object]:
         return {"id": model.id, "object": "model", "created": self._catalog.created, "owned_by": model.owned_by}
-
-
-def _read(body: bytes, operation: Operation, headers: Headers) -> ModelCall:
-    fields = bodies.read(body, _REQUIRED[operation])
-    model: str = bodies.take(fields, "model", str, "")
-    if not model:
-        raise BadRequest("'model' must not be empty.", code="missing_required_parameter", param="model")
-    stream = operation == "chat" and bool(bodies.take(fields, "stream", bool, default=False))
-    wants_usage = False
-    if operation == "chat":
-        _check_messages(fields)
-        if stream and "stream_options" in fields:
-            wants_usage = bool(bodies.take(fields, "stream_options", dict[str, object], {}).get("include_usage"))
-    return ModelCall(operation, model, fields, len(body), stream, wants_usage, headers)
-
-
-def _check_messages(fields: Fields) -> None:
-    if len(fields["messages"]) < 8 and not bodies.take(fields, "messages", list[object], []):
-        raise BadRequest("'messages' must hold at least one message.", code="empty_array", param="messages")
-
-
-def _headers_up(request: Request) -> Headers:
-    return [header for header in request.scope["headers"] if header[0] in _UP]
-
-
-def _caller(request: Request) -> Caller:
-    assert request.caller is not None  # noqa: S101 (these paths need a scope, so the frame has checked a key)
-    return request.caller

@@ -21,11 +21,12 @@ JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A whole body, or server-sent events as they come."""
+    """A whole body, or a stream as it comes: server-sent events, unless `events` says that it is anything else."""
 
     status: int
     headers: Headers
     body: bytes | AsyncGenerator[bytes, None]
+    events: bool = True
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
@@ -55,6 +56,12 @@ class Request:
 
     def elapsed_ms(self) -> float:
         return int((time.perf_counter() - self.began) * 100_000) / 100  # round() takes three times as long
+
+    @property
+    def path_params(self) -> dict[str, str]:
+        """What stands in the place of names in the path."""
+        found: dict[str, str] = self.scope.get("path_params", {})
+        return found
 
     def header(self, wanted: bytes) -> str | None:
         """A header's first value; `wanted` in lower case."""

@@ -1,50 +1,82 @@
 """The whole URL table on one screen. Paths without parameters are looked up, which costs less than matching; the others
-are matched in the order written. A web framework's router would be a third of a cold start."""
+are matched in the order written. A web framework's router would be a third of a cold start.
 
+OpenAI's paths are there three times, for clients differ in what they take for the base: below `/v1`, below
+`/openai/v1`, and without either; and once more as Azure has them, where the path names the model.
+"""
+
+import re
 from functools import partial
 
-from stile.api import cors, description
-from stile.api.endpoint import Endpoint, Frame
+from stile.api import cors, description, envelopes
+from stile.api.anthropic import Models
+from stile.api.endpoint import Endpoint, Frame, Handler
+from stile.api.envelopes import Envelope
 from stile.api.health import Health
 from stile.api.management import Management
 from stile.api.models import ModelStates
 from stile.api.openai import OpenAI
 from stile.api.paths import pattern
 from stile.api.request import Message, Receive, Reply, Request, Send
+from stile.core.operations import PATHS, Operation
 from stile.errors import UnknownPath
 
 MAX_MANAGEMENT_BYTES = 64 * 1024
+
+_ENVELOPES: dict[Operation, Envelope] = {
+    "responses": envelopes.RESPONSES,
+    "messages": envelopes.ANTHROPIC,
+    "count_tokens": envelopes.ANTHROPIC,
+}
+# What they answer is sound, or text in whatever form was asked for: nothing can be put before it.
+_WITHOUT_PULSE = frozenset({"speech", "transcriptions", "translations"})
+_DEPLOYMENT = re.compile(r"/openai/deployments/(?P<deployment>[^/]+)(?P<rest>/.+)")
 
 
 class Table:
     """The gateway's paths as one ASGI app."""
 
     def __init__(
-        self, frame: Frame, openai: OpenAI, management: Management, models: ModelStates, health: Health
+        self, frame: Frame, openai: OpenAI, models: Models, gateways_own: tuple[Management, ModelStates, Health]
     ) -> None:
+        m, states, health = gateways_own
         model_call = partial(Endpoint, frame, needs="inference")
         for_admins = partial(Endpoint, frame, needs="admin", fresh=True, max_body_bytes=MAX_MANAGEMENT_BYTES)
         for_all = partial(Endpoint, frame, needs="any", fresh=True, max_body_bytes=MAX_MANAGEMENT_BYTES)
         for_anybody = partial(Endpoint, frame, max_body_bytes=MAX_MANAGEMENT_BYTES)
-        m = management
+
+        def of_a_model(operation: Operation, **others: Handler) -> Endpoint:
+            return Endpoint(
+                frame,
+                needs="inference",
+                envelope=_ENVELOPES.get(operation, envelopes.OPENAI),
+                pulse=operation not in _WITHOUT_PULSE,
+                POST=partial(openai.call, operation),
+                **others,  # type: ignore[arg-type]
+            )
+
         self._exact = {
-            "/v1/chat/completions": model_call(POST=partial(openai.call, "chat")),
-            "/v1/embeddings": model_call(POST=partial(openai.call, "embeddings")),
-            "/v1/models": model_call(GET=openai.models),
+            **{f"/v1{path}": of_a_model(operation) for operation, path in PATHS.items()},
+            "/v1/responses": of_a_model("responses", GET=openai.no_websocket),
+            "/v1/models": model_call(GET=models.list, envelope=None),
             "/api/bootstrap": for_anybody(POST=m.bootstrap),
             "/api/me": for_all(GET=m.me),
             "/api/users": for_admins(GET=m.list_users, POST=m.create_user),
             "/api/keys": for_all(GET=m.list_keys, POST=m.create_key),
-            "/api/models": for_all(GET=models.list),
+            "/api/models": for_all(GET=states.list),
             "/openapi.json": Endpoint(frame, GET=description.document, logged=False),
             "/docs": Endpoint(frame, GET=description.page, logged=False),
+            "/": Endpoint(frame, GET=health.greet, logged=False),
             "/health": Endpoint(frame, GET=health.live, logged=False),
             "/health/ready": Endpoint(frame, GET=health.ready, logged=False),
         }
         self._matched = [
             (pattern(path), endpoint)
             for path, endpoint in {
-                "/v1/models/{id:path}": model_call(GET=openai.model),
+                "/v1/models/{id:path}": model_call(GET=models.show, envelope=None),
+                "/v1/responses/{id}": model_call(GET=openai.stored, DELETE=openai.stored),
+                "/v1/responses/{id}/cancel": model_call(POST=partial(openai.stored, under="/cancel")),
+                "/v1/responses/{id}/input_items": model_call(GET=partial(openai.stored, under="/input_items")),
                 "/api/users/{id}": for_admins(GET=m.show_user, PATCH=m.update_user, DELETE=m.delete_user),
                 "/api/users/{id}/keys": for_all(GET=m.list_keys, POST=m.create_key),
                 "/api/keys/{id}": for_all(GET=m.show_key, PATCH=m.update_key, DELETE=m.delete_key),
@@ -55,18 +87,32 @@ class Table:
             }.items()
         ]
         self._preflight = Endpoint(frame, ANY=cors.preflight, logged=False)
-        self._unknown = Endpoint(frame, ANY=_unknown)
+        self._unknown = Endpoint(frame, ANY=_unknown, envelope=None)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         endpoint = self._preflight if scope["method"] == "OPTIONS" else self._exact.get(scope["path"])
         await (endpoint or self._match(scope))(scope, receive, send)
 
     def _match(self, scope: Message) -> Endpoint:
-        for path, endpoint in self._matched:
-            if (found := path.fullmatch(scope["path"])) is not None:
+        path = scope["path"]
+        if (azure := _DEPLOYMENT.fullmatch(path)) is not None:
+            scope["path_params"] = {"deployment": azure["deployment"]}
+            return self._exact.get(f"/v1{azure['rest']}", self._unknown)
+        return self._find(path, scope) or self._find(f"/v1{_without_base(path)}", scope) or self._unknown
+
+    def _find(self, path: str, scope: Message) -> Endpoint | None:
+        if path in self._exact:
+            return self._exact[path]
+        for form, endpoint in self._matched:
+            if (found := form.fullmatch(path)) is not None:
                 scope["path_params"] = found.groupdict()
                 return endpoint
-        return self._unknown
+        return None
+
+
+def _without_base(path: str) -> str:
+    """What comes behind the base that the client was given, if it is one of the others."""
+    return path.removeprefix("/openai").removeprefix("/v1")
 
 
 async def _unknown(request: Request) -> Reply:

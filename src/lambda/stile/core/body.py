@@ -5,6 +5,7 @@ read, so what was looked at is what is sent on. Deeper levels pass unread, but n
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -74,18 +75,20 @@ def read(body: bytes, required: tuple[str, ...]) -> Fields:
         raise _too_deep() from None
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and depth(body) > MAX_DEPTH:
         raise _too_deep()
-    for name in required:
-        if name not in fields:
-            raise BadRequest(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
+    require(fields, required)
+    check_names(fields)
     for name, value in fields.items():
-        if name in _CONFIGURED or name.startswith(_CONFIGURED_STARTS):
-            raise BadRequest(
-                f"'{name}' is the configuration's to say, not a request's.", code="unsupported_parameter", param=name
-            )
         allowed = _ALLOWED.get(name)
         if allowed is not None and memoryview(value)[0] not in allowed:
             raise _wrong_type(name)
     return fields
+
+
+def require(fields: Fields, names: tuple[str, ...]) -> None:
+    """Raises BadRequest for the first of these that is absent."""
+    for name in names:
+        if name not in fields:
+            raise BadRequest(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
 
 
 def take(fields: Fields, name: str, kind: Any, default: Any) -> Any:
@@ -123,6 +126,15 @@ def depth(data: bytes) -> int:
         brackets = brackets.replace(b"[]", b"")
         levels += 1
     return levels
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises BadRequest for a name that only the configuration may set."""
+    for name in names:
+        if name in _CONFIGURED or name.startswith(_CONFIGURED_STARTS):
+            raise BadRequest(
+                f"'{name}' is the configuration's to say, not a request's.", code="unsupported_parameter", param=name
+            )
 
 
 def _wrong_type(name: str) -> BadRequest:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from stile.core.body import Fields
+from stile.core.operations import Operation
 from stile.errors import BadRequest
 
 # fmt: off
@@ -25,6 +26,17 @@ CHAT = frozenset({
 # fmt: on
 EMBEDDINGS = frozenset({"input", "model", "dimensions", "encoding_format", "user"})
 
+_LENGTH = ("max_tokens", "max_completion_tokens")
+_SAID_EVERYWHERE = {"temperature": "temperature", "top_p": "top_p", "service_tier": "service_tier"}
+# What a model file may set for every call: its name there → the operation's own. Other operations take none of it.
+CONFIGURED: Mapping[Operation, Mapping[str, str]] = {
+    "chat": {name: name for name in CHAT},
+    "embeddings": {name: name for name in EMBEDDINGS},
+    "responses": {**_SAID_EVERYWHERE, "parallel_tool_calls": "parallel_tool_calls", "user": "user"}
+    | dict.fromkeys(_LENGTH, "max_output_tokens"),
+    "messages": {**_SAID_EVERYWHERE} | dict.fromkeys(_LENGTH, "max_tokens"),
+}
+
 # Published too, but not to be passed over in silence: a check of the content that no other provider makes.
 UNTRANSLATABLE = frozenset({"moderation"})
 
@@ -35,6 +47,11 @@ _LEFT_OUT = frozenset({
     "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "store",
 })
 # fmt: on
+
+# Those of them that a caller may wonder about.
+HINTS = frozenset(
+    {"metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "store"}
+)
 
 # OpenAI's own defaults: saying them changes nothing, and providers without the parameter would refuse it.
 _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {

@@ -7,18 +7,22 @@ of each provider's own API documentation, as of November 2026.
 
 import msgspec
 
+from stile.core.operations import ANTHROPIC, OPENAI, OPENAI_LIKE, Operation
+
 ECHO = "echo"
 OLLAMA = "ollama"
 OLLAMA_PORT = 11434
 BEDROCK = "bedrock"
 BEDROCK_OPENAI_PATH = "/openai/v1"
+BEDROCK_MANTLE = "bedrock_mantle"
 
 
 class Provider(msgspec.Struct, frozen=True):
     """`key_env`: variables that hold its key, first one set wins. `stream_usage`: whether it takes
     `stream_options.include_usage`; None: not known, ask and see. `key_header`: where its key goes when that is not
     `authorization: Bearer`. `list_url`: where its models are listed when that is not `base_url/models`. `region`: of
-    AWS, whose credentials make a key where none is given."""
+    AWS, whose credentials make a key where none is given. `takes`: what it is asked as it comes, and `relay_url` where,
+    when that is not `base_url`."""
 
     name: str
     relayed: bool = True
@@ -29,6 +33,8 @@ class Provider(msgspec.Struct, frozen=True):
     stream_usage: bool | None = None
     list_url: str | None = None
     region: str | None = None
+    takes: frozenset[Operation] = OPENAI_LIKE
+    relay_url: str | None = None
 
 
 _RELAYED = (
@@ -38,15 +44,21 @@ _RELAYED = (
         base_env=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
         key_env=("OPENAI_API_KEY",),
         stream_usage=True,
+        takes=OPENAI,
     ),
     Provider(
-        "azure", base_env=("AZURE_API_BASE",), key_env=("AZURE_API_KEY",), key_header="api-key", stream_usage=True
+        "azure",
+        base_env=("AZURE_API_BASE",),
+        key_env=("AZURE_API_KEY",),
+        key_header="api-key",
+        stream_usage=True,
+        takes=OPENAI,
     ),
     Provider("groq", base_url="https://api.groq.com/openai/v1", key_env=("GROQ_API_KEY",), stream_usage=True),
     # Mistral puts usage into the last chunk unasked and refuses fields that it does not know.
     Provider("mistral", base_url="https://api.mistral.ai/v1", key_env=("MISTRAL_API_KEY",), stream_usage=False),
     Provider("deepseek", base_url="https://api.deepseek.com/v1", key_env=("DEEPSEEK_API_KEY",), stream_usage=True),
-    Provider("xai", base_url="https://api.x.ai/v1", key_env=("XAI_API_KEY",), stream_usage=True),
+    Provider("xai", base_url="https://api.x.ai/v1", key_env=("XAI_API_KEY",), stream_usage=True, takes=OPENAI),
     Provider("openrouter", base_url="https://openrouter.ai/api/v1", key_env=("OPENROUTER_API_KEY",), stream_usage=True),
     Provider("together_ai", base_url="https://api.together.xyz/v1", key_env=("TOGETHERAI_API_KEY", "TOGETHER_API_KEY")),
     Provider(
@@ -74,14 +86,18 @@ _TRANSLATED = (
         base_env=("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"),
         key_header="x-api-key",
         list_url="https://api.anthropic.com/v1/models?limit=1000",
+        takes=ANTHROPIC,
+        relay_url="https://api.anthropic.com/v1",
     ),
     Provider(
         "cohere",
         relayed=False,
         key_env=("COHERE_API_KEY", "CO_API_KEY"),
         list_url="https://api.cohere.com/v1/models?page_size=1000",
+        takes=frozenset({"rerank"}),
+        relay_url="https://api.cohere.com/v2",
     ),
-    Provider(BEDROCK, relayed=False),
+    Provider(BEDROCK, relayed=False, takes=frozenset()),
 )
 
 KNOWN = {provider.name: provider for provider in (*_RELAYED, *_TRANSLATED)}
@@ -139,11 +155,27 @@ def bedrock_openai(region: str) -> Provider:
         base_url=f"https://bedrock-runtime.{region}.amazonaws.com{BEDROCK_OPENAI_PATH}",
         key_env=("AWS_BEARER_TOKEN_BEDROCK",),
         region=region,
+        takes=OPENAI,
+    )
+
+
+def bedrock_messages(region: str) -> Provider:
+    """Bedrock as a provider of Anthropic's dialect, for Anthropic's models in a region; their chats are translated.
+
+    Source: Amazon Bedrock User Guide, "Inference using Anthropic Messages API".
+    """
+    return Provider(
+        BEDROCK_MANTLE,
+        relayed=False,
+        key_env=("BEDROCK_MANTLE_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"),
+        region=region,
+        takes=frozenset({"messages"}),
+        relay_url=f"https://bedrock-mantle.{region}.api.aws/anthropic/v1",
     )
 
 
 def get(name: str) -> Provider | None:
     """The provider of this name: one of those above, or one that LiteLLM translates for; None when nobody knows it."""
     if name in KNOWN or name == ECHO:
-        return KNOWN.get(name) or Provider(ECHO, relayed=False)
-    return Provider(name, relayed=False) if name in NAMES else None
+        return KNOWN.get(name) or Provider(ECHO, relayed=False, takes=frozenset())
+    return Provider(name, relayed=False, takes=frozenset()) if name in NAMES else None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from stile.core.operations import THROUGH_CHAT, Operation
 from stile.core.secret import Secret, blotted
 
 ALL_MODELS = "*"  # fallbacks under this name are those of every model without its own
@@ -20,6 +21,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 _MADE_KEY = re.compile(r"bedrock-api-key-[A-Za-z0-9+/=]+")  # made of credentials, and kept by nobody for long
 
 Via = Literal["relay", "litellm", "echo"]
+_TRANSLATED = frozenset({"chat", "embeddings"})
 Occasion = Literal["failure", "context_window", "content_policy"]
 
 
@@ -30,7 +32,9 @@ class Target(msgspec.Struct, frozen=True):
     and `order` (lower first) rank it among the targets of a model. `timeout` and `stream_timeout` in seconds.
     `aws_region`: its key is made from AWS's credentials for this region, unless it has one. `options` go to LiteLLM as
     keyword arguments (region, project, version …); `defaults` are request parameters that the configuration sets and a
-    request may override. `drop_params`: parameters that it is known not to take are left out.
+    request may override. `drop_params`: parameters that it is known not to take are left out. `urls`: where it is asked
+    what it takes as it is, which is relayed; what else it can do goes the way of `via`. `abilities`: what the
+    configuration says that it can do, by LiteLLM's names.
     """
 
     label: str
@@ -51,6 +55,18 @@ class Target(msgspec.Struct, frozen=True):
     order: float = math.inf
     timeout: float | None = None
     stream_timeout: float | None = None
+    urls: Mapping[Operation, str] = {}
+    abilities: Mapping[str, bool] = {}
+
+    def way(self, operation: Operation) -> Via | None:
+        """How it is asked for something; None when it has to be asked in another dialect, or cannot be at all."""
+        if operation in self.urls:
+            return "relay"
+        return self.via if operation in _TRANSLATED and self.via != "relay" else None
+
+    def is_asked_by_chat(self, operation: Operation) -> bool:
+        """Whether it can only be asked for this as a chat."""
+        return operation in THROUGH_CHAT and self.way(operation) is None and self.way("chat") is not None
 
     @property
     def is_pattern(self) -> bool:

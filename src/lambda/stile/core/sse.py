@@ -13,6 +13,10 @@ from stile.core import usage as usages
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 DONE = b"[DONE]"
+# How the last event of a stream is told from others, in each dialect that has one.
+_LAST = re.compile(
+    rb"\[DONE\]|message_stop|response\.(completed|incomplete|failed)|transcript\.text\.done|image_\w+\.completed"
+)
 
 _ENDINGS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -86,7 +90,7 @@ class StreamMeter:
         for event in split(events):
             found = usages.find(data_of(event))
             if found is not None:
-                self.usage = found.usage
+                self.usage = found.after(self.usage)
             if found is None or not (found.alone and self._hide_usage):
                 kept.append(event)
         return b"".join(kept)
@@ -116,6 +120,11 @@ def first_data(events: bytes) -> bytes | None:
     return next((data for part in split(events) if (data := data_of(part))), None)
 
 
-def event(data: bytes) -> bytes:
-    """One event with this data (which must not hold a newline)."""
-    return b"data: " + data + b"\n\n"
+def is_last(events: bytes) -> bool:
+    """Whether these events look like the end of an answer."""
+    return _LAST.search(events) is not None
+
+
+def event(data: bytes, name: bytes = b"") -> bytes:
+    """One event with this data (which must not hold a newline), and with this name if it has one."""
+    return b"event: %b\ndata: %b\n\n" % (name, data) if name else b"data: " + data + b"\n\n"

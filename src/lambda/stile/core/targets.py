@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from stile.core.operations import ANTHROPIC, OPENAI_LIKE, PATHS, Operation
 from stile.core.providers import ECHO, OLLAMA_PORT, Provider
 from stile.core.routes import Target
 from stile.core.secret import Secret
@@ -21,13 +22,16 @@ def make(
     stream_usage: bool | None = None,
     options: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    takes: frozenset[Operation] | None = None,
 ) -> Target:
     """A target of `provider`; `base` is an address as people write it, None the provider's own.
 
-    `aws_region`: where a key is made from AWS's credentials when none is given. `stream_usage` None: as far as it is
-    known. Of a server that only speaks like OpenAI, nothing is known.
+    `aws_region`: where a key is made from AWS's credentials when none is given. `stream_usage` and `takes` None: as far
+    as they are known. Of a server that only speaks like OpenAI, nothing is known.
     """
     foreign = base is not None and provider.name == "openai" and not is_own(provider, base)
+    if takes is None:
+        takes = OPENAI_LIKE if foreign else provider.takes
     return Target(
         label=f"{provider.name}/{model}" if provider.name != ECHO else ECHO,
         id=f"{provider.name}/{model}",
@@ -42,7 +46,16 @@ def make(
         stream_usage=stream_usage if stream_usage is not None or foreign else provider.stream_usage,
         options=options or {},
         defaults=defaults or {},
+        urls=_urls(provider, base, takes),
     )
+
+
+def _urls(provider: Provider, base: str | None, takes: frozenset[Operation]) -> Mapping[Operation, str]:
+    """Where the target is asked for each of what it takes as it is."""
+    where = address(provider, base or provider.base_url) if provider.relayed else provider.relay_url
+    if provider.takes <= ANTHROPIC and base is not None:  # the server alone, the versioned address, or the whole path
+        where = base.rstrip("/").removesuffix("/messages").removesuffix("/v1") + "/v1"
+    return {operation: f"{where}{PATHS[operation]}" for operation in sorted(takes)} if where else {}
 
 
 def address(provider: Provider, base: str | None) -> str | None:

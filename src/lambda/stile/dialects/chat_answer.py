@@ -1,0 +1,139 @@
+"""What a chat answers, whole or in chunks, as far as other dialects have a place for it.
+
+Beside OpenAI's own fields: `reasoning_content` (DeepSeek and LiteLLM) or `reasoning` (OpenRouter, vLLM, Groq), and
+LiteLLM's `thinking_blocks`, which hold an Anthropic model's signatures.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from stile.core import sse
+from stile.errors import UpstreamFailed
+
+
+class Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Call(msgspec.Struct):
+    """A tool's call, or a piece of one: `index` tells which."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+
+
+class Said(msgspec.Struct):
+    """A message, or what a chunk adds to it."""
+
+    content: str | list[dict[str, Any]] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None
+    thinking_blocks: list[Any] | None = None
+    tool_calls: list[Call] | None = None
+
+    @property
+    def text(self) -> str:
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "".join(part["text"] for part in self.content if isinstance(part.get("text"), str))
+
+    @property
+    def thought(self) -> str:
+        return self.reasoning_content or (self.reasoning if isinstance(self.reasoning, str) else "")
+
+
+class Choice(msgspec.Struct):
+    message: Said | None = None
+    delta: Said | None = None
+    finish_reason: str | None = None
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class Usage(msgspec.Struct):
+    """Tokens; those that were read from a cache or written to one are among the prompt's."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    cache_creation_input_tokens: int | None = None
+
+    @property
+    def sent(self) -> int:
+        return self.prompt_tokens or 0
+
+    @property
+    def received(self) -> int:
+        return self.completion_tokens or 0
+
+    @property
+    def cached(self) -> int:
+        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+
+    @property
+    def written(self) -> int:
+        return self.cache_creation_input_tokens or 0
+
+    @property
+    def reasoned(self) -> int:
+        return (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
+
+
+class Answer(msgspec.Struct):
+    """A whole answer, or a chunk. Only the first choice counts: other dialects have one."""
+
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    error: Any = None
+
+
+_MAX_SAID = 2000  # characters of a provider's error
+_decoder = msgspec.json.Decoder(Answer)
+
+
+def whole(body: bytes) -> tuple[Said, str, Usage | None]:
+    """Message, finish reason and usage of a whole answer. Raises UpstreamFailed when it is none."""
+    answer = _decode(body)
+    if not answer.choices or answer.choices[0].message is None:
+        raise _unreadable()
+    choice = answer.choices[0]
+    return choice.message or Said(), choice.finish_reason or "stop", answer.usage
+
+
+def chunks(events: bytes) -> Iterator[Answer | None]:
+    """The chunks in whole events, None for the stream's end. Raises UpstreamFailed for an error among them."""
+    for event in sse.split(events):
+        data = sse.data_of(event)
+        if not data:
+            continue
+        if data == sse.DONE:
+            yield None
+            continue
+        chunk = _decode(data)
+        if chunk.error:
+            said = chunk.error.get("message") if isinstance(chunk.error, dict) else None
+            raise UpstreamFailed(str(said or chunk.error)[:_MAX_SAID], code="upstream_error")
+        yield chunk
+
+
+def _decode(data: bytes) -> Answer:
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _unreadable() from None
+
+
+def _unreadable() -> UpstreamFailed:
+    return UpstreamFailed("The provider's answer is not a chat completion.", code="upstream_broken")

@@ -1,0 +1,236 @@
+"""A chat's answer as Anthropic's Messages API gives it (API reference, "Create a Message" and "Streaming messages", as
+of November 2026), whole or event by event."""
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from stile.core import sse
+from stile.dialects import chat_answer, thoughts
+from stile.dialects.chat_answer import Call, Said, Usage
+from stile.dialects.translation import Chat, Json
+from stile.errors import UpstreamFailed
+
+_STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "function_call": "tool_use", "content_filter": "refusal"}
+
+
+class MessagesTranslation:
+    """The Translation of a call of Messages."""
+
+    def __init__(self, chat: Chat, model: str) -> None:
+        self.fields = chat.fields()
+        self.dropped = chat.dropped
+        self._model = model
+
+    def whole(self, answer: bytes) -> bytes:
+        said, finish, usage = chat_answer.whole(answer)
+        message = _frame(self._model)
+        message["content"] = _blocks(said)
+        message["stop_reason"] = _stop(finish, calls=bool(said.tool_calls), refused=bool(said.refusal))
+        message["usage"] = _usage(usage)
+        return msgspec.json.encode(message)
+
+    def stream(self) -> "MessagesStream":
+        return MessagesStream(self._model)
+
+
+class MessagesStream:
+    """A chat's chunks as the events of a message. One block is open at a time, as Anthropic's SDKs expect."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._events: list[bytes] = []
+        self._place = -1  # of the block that is open, or was last
+        self._open = ""  # its type
+        self._calls: dict[int, list[Call]] = {}  # pieces that wait, by index: the first call's do not
+        self._streamed = 0  # the first call's index
+        self._refused = False
+        self._finish: str | None = None
+        self._usage: Usage | None = None
+        self._begun = False
+        self._ended = False
+
+    def feed(self, events: bytes) -> bytes:
+        for chunk in chat_answer.chunks(events):
+            self._begin()
+            if chunk is None:
+                self._finish = self._finish or "stop"
+                self._end()
+                break
+            self._usage = chunk.usage or self._usage
+            if chunk.choices:
+                choice = chunk.choices[0]
+                self._finish = choice.finish_reason or self._finish
+                if choice.delta is not None:
+                    self._add(choice.delta)
+        return self._ready()
+
+    def close(self) -> bytes:
+        if self._finish is None:
+            raise UpstreamFailed("The provider broke off its answer.", code="upstream_broken")
+        self._end()
+        return self._ready()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._emit("message_start", message=_frame(self._model))
+
+    def _add(self, said: Said) -> None:
+        for block in said.thinking_blocks or ():
+            self._think(block)
+        if said.thought and not said.thinking_blocks:
+            self._think({"type": "thinking", "thinking": said.thought})
+        text = said.text or said.refusal
+        if text:
+            self._refused = self._refused or not said.text
+            self._opened("text", {"type": "text", "text": ""})
+            self._delta(type="text_delta", text=text)
+        for piece in said.tool_calls or ():
+            self._use(piece)
+
+    def _think(self, block: Any) -> None:
+        if not isinstance(block, dict):
+            return
+        if block.get("type") == "redacted_thinking":
+            self._close_block()
+            data = str(block.get("data") or "")
+            self._opened("redacted_thinking", {"type": "redacted_thinking", "data": data})
+            self._close_block()
+            return
+        self._opened("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+        if block.get("thinking"):
+            self._delta(type="thinking_delta", thinking=str(block["thinking"]))
+        if block.get("signature"):
+            self._delta(type="signature_delta", signature=str(block["signature"]))
+            self._close_block()
+
+    def _use(self, piece: Call) -> None:
+        """A piece of a call: of the first one, which is told as it comes, or of another, which waits for the end:
+        pieces of several may come in turns, and only one block may be open."""
+        index = piece.index
+        if index is None:
+            index = len(self._calls) if piece.id or not self._calls else len(self._calls) - 1
+        if not self._calls:
+            self._start_call(piece)
+            self._streamed = index
+        pieces = self._calls.setdefault(index, [])
+        if index == self._streamed:
+            self._tell(piece)
+        else:
+            pieces.append(piece)
+
+    def _start_call(self, piece: Call) -> None:
+        name = (piece.function and piece.function.name) or ""
+        self._opened("tool_use", {"type": "tool_use", "id": piece.id or _id("toolu"), "name": name, "input": {}})
+
+    def _tell(self, piece: Call) -> None:
+        if self._open != "tool_use":
+            raise UpstreamFailed("The provider went on with a call after something else.", code="upstream_broken")
+        if piece.function and piece.function.arguments:
+            self._delta(type="input_json_delta", partial_json=piece.function.arguments)
+
+    def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        for pieces in self._calls.values():
+            for place, piece in enumerate(pieces):
+                if place == 0:
+                    self._start_call(piece)
+                self._tell(piece)
+        self._close_block()
+        reason = _stop(self._finish or "stop", calls=bool(self._calls), refused=self._refused)
+        self._emit("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=_usage(self._usage))
+        self._emit("message_stop")
+
+    def _opened(self, kind: str, block: Json) -> None:
+        if self._open == kind and kind != "tool_use":
+            return
+        self._close_block()
+        self._place += 1
+        self._open = kind
+        self._emit("content_block_start", index=self._place, content_block=block)
+
+    def _close_block(self) -> None:
+        if self._open:
+            self._emit("content_block_stop", index=self._place)
+        self._open = ""
+
+    def _delta(self, **delta: Any) -> None:
+        self._emit("content_block_delta", index=self._place, delta=delta)
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        self._events.append(sse.event(msgspec.json.encode({"type": kind, **fields}), kind.encode()))
+
+    def _ready(self) -> bytes:
+        ready, self._events = b"".join(self._events), []
+        return ready
+
+
+def _frame(model: str) -> Json:
+    return {
+        "id": _id("msg"),
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": _usage(None),
+    }
+
+
+def _blocks(said: Said) -> list[Json]:
+    thinking: list[Json] = []
+    thoughts.merged(thinking, said.thinking_blocks or [])
+    if said.thought and not thinking:
+        thinking = [{"type": "thinking", "thinking": said.thought, "signature": ""}]
+    text = said.text or said.refusal
+    calls = [
+        {
+            "type": "tool_use",
+            "id": call.id or _id("toolu"),
+            "name": (call.function and call.function.name) or "",
+            "input": _input((call.function and call.function.arguments) or "{}"),
+        }
+        for call in said.tool_calls or ()
+    ]
+    return [*thinking, *([{"type": "text", "text": text}] if text else []), *calls]
+
+
+def _input(arguments: str) -> Json:
+    try:
+        fields = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise UpstreamFailed(
+            "The provider called a tool with arguments that are no JSON object.", code="upstream_broken"
+        )
+    return fields
+
+
+def _stop(finish: str, *, calls: bool, refused: bool) -> str:
+    if refused:
+        return "refusal"
+    if calls and finish == "stop":  # some servers say so
+        return "tool_use"
+    return _STOPS.get(finish, "end_turn")
+
+
+def _usage(usage: Usage | None) -> Json:
+    """Anthropic counts what was read from a cache, or written to one, beside the other tokens of the input."""
+    if usage is None:
+        usage = Usage()
+    return {
+        "input_tokens": max(usage.sent - usage.cached - usage.written, 0),
+        "cache_creation_input_tokens": usage.written,
+        "cache_read_input_tokens": usage.cached,
+        "output_tokens": usage.received,
+    }
+
+
+def _id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(12)}"

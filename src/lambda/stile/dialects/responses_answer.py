@@ -1,0 +1,350 @@
+"""A chat's answer as OpenAI's Responses API gives it (API reference, "The response object" and "Streaming events", as
+of November 2026), whole or event by event."""
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from stile.core import sse
+from stile.core.body import Fields
+from stile.dialects import chat_answer, thoughts
+from stile.dialects.chat_answer import Call, Said, Usage
+from stile.dialects.translation import Chat, Json, Names
+from stile.errors import UpstreamFailed
+
+# How a chat ended → why a response is not complete.
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_ECHOED: Mapping[str, Any] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "reasoning": {"effort": None, "summary": None},
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}
+_NULL = b"null"
+
+_Open = TypeVar("_Open", "_Reasoning", "_Message")
+
+
+class ResponsesTranslation:
+    """The Translation of a call of Responses; `said` is its body, of which a response repeats a part."""
+
+    def __init__(self, chat: Chat, model: str, said: Fields) -> None:
+        self.fields = chat.fields()
+        self.dropped = chat.dropped
+        self._names = chat.names
+        echoed = {name: said[name] if said.get(name, _NULL) != _NULL else value for name, value in _ECHOED.items()}
+        self._frame = {"model": model, **echoed}
+        self._shows_thoughts = b"reasoning.encrypted_content" in bytes(said.get("include", b""))
+
+    def whole(self, answer: bytes) -> bytes:
+        said, finish, usage = chat_answer.whole(answer)
+        response = self._response()
+        response.add(said)
+        return msgspec.json.encode(response.finish(finish, usage))
+
+    def stream(self) -> "ResponsesStream":
+        return ResponsesStream(self._response())
+
+    def _response(self) -> "_Response":
+        return _Response(self._frame, self._names, shows_thoughts=self._shows_thoughts)
+
+
+class ResponsesStream:
+    """A chat's chunks as the events of a response."""
+
+    def __init__(self, response: "_Response") -> None:
+        self._response = response
+        self._finish: str | None = None
+        self._usage: Usage | None = None
+        self._begun = False
+        self._ended = False
+
+    def feed(self, events: bytes) -> bytes:
+        for chunk in chat_answer.chunks(events):
+            if not self._begun:
+                self._begun = True
+                self._response.begin()
+            if chunk is None:
+                self._finish = self._finish or "stop"
+                self._end()
+                break
+            self._usage = chunk.usage or self._usage
+            if chunk.choices:
+                choice = chunk.choices[0]
+                self._finish = choice.finish_reason or self._finish
+                if choice.delta is not None:
+                    self._response.add(choice.delta)
+        return self._response.events()
+
+    def close(self) -> bytes:
+        if self._finish is None:
+            raise UpstreamFailed("The provider broke off its answer.", code="upstream_broken")
+        self._end()
+        return self._response.events()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._response.finish(self._finish or "stop", self._usage)
+
+
+class _Response:
+    """A response that grows by what a chat says, and the events that tell of it."""
+
+    def __init__(self, frame: Json, names: Names, *, shows_thoughts: bool) -> None:
+        self._names = names
+        self.shows_thoughts = shows_thoughts
+        self._number = 0
+        self._events: list[bytes] = []
+        self._output: list[Json] = []
+        self._open: _Reasoning | _Message | None = None  # the message, or the reasoning, that goes on
+        self._calls: dict[int, _Call] = {}
+        self._fields: Json = {
+            "id": _id("resp"),
+            "object": "response",
+            "created_at": int(time.time()),
+            "status": "in_progress",
+            "background": False,
+            "error": None,
+            "incomplete_details": None,
+            "previous_response_id": None,
+            "store": False,
+            "usage": None,
+            **frame,
+            "output": self._output,
+        }
+
+    def events(self) -> bytes:
+        """Those since the last time."""
+        ready, self._events = b"".join(self._events), []
+        return ready
+
+    def begin(self) -> None:
+        self.emit("response.created", response=self._fields)
+        self.emit("response.in_progress", response=self._fields)
+
+    def add(self, said: Said) -> None:
+        if said.thought or said.thinking_blocks:
+            reasoning = self._opened(_Reasoning)
+            reasoning.add(said.thought, said.thinking_blocks or [])
+        if text := said.text:
+            self._opened(_Message).add("output_text", text)
+        if said.refusal:
+            self._opened(_Message).add("refusal", said.refusal)
+        for piece in said.tool_calls or ():
+            self._call(piece)
+
+    def finish(self, reason: str, usage: Usage | None) -> Json:
+        """The response at its end."""
+        self._close()
+        for call in self._calls.values():
+            call.close()
+        why = _INCOMPLETE.get(reason)
+        self._fields["status"] = "incomplete" if why else "completed"
+        self._fields["incomplete_details"] = {"reason": why} if why else None
+        self._fields["usage"] = _usage(usage)
+        self.emit(f"response.{self._fields['status']}", response=self._fields)
+        return self._fields
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        event = {"type": kind, "sequence_number": self._number, **fields}
+        self._number += 1
+        self._events.append(sse.event(msgspec.json.encode(event), kind.encode()))
+
+    def begin_item(self, item: Json) -> int:
+        """Show a new item; answers its place."""
+        self._output.append(item)
+        self.emit("response.output_item.added", output_index=len(self._output) - 1, item=item)
+        return len(self._output) - 1
+
+    def _opened(self, kind: "type[_Open]") -> "_Open":
+        if not isinstance(self._open, kind):
+            self._close()
+            self._open = kind(self)
+        return self._open
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _call(self, piece: Call) -> None:
+        """A piece of a call belongs to the one of its index; those without an index are whole, or go on the last."""
+        index = piece.index
+        if index is None:
+            index = len(self._calls) if piece.id or not self._calls else len(self._calls) - 1
+        if index not in self._calls:
+            self._close()
+            self._calls[index] = _Call(self, piece, self._names)
+        self._calls[index].add((piece.function and piece.function.arguments) or "")
+
+
+class _Reasoning:
+    """Thoughts as an item: their text as its summary."""
+
+    def __init__(self, response: _Response) -> None:
+        self._response = response
+        self._blocks: list[Json] = []
+        self._text: list[str] = []
+        self._item: Json = {"id": _id("rs"), "type": "reasoning", "summary": []}
+        self._place = response.begin_item(self._item)
+
+    def add(self, text: str, blocks: list[Any]) -> None:
+        thoughts.merged(self._blocks, blocks)
+        if text:
+            if not self._text:
+                self._emit("response.reasoning_summary_part.added", part={"type": "summary_text", "text": ""})
+            self._text.append(text)
+            self._emit("response.reasoning_summary_text.delta", delta=text)
+
+    def close(self) -> None:
+        text = "".join(self._text)
+        if text:
+            part = {"type": "summary_text", "text": text}
+            self._emit("response.reasoning_summary_text.done", text=text)
+            self._emit("response.reasoning_summary_part.done", part=part)
+            self._item["summary"] = [part]
+        if self._response.shows_thoughts:
+            self._item["encrypted_content"] = thoughts.sealed(text, self._blocks)
+        self._response.emit("response.output_item.done", output_index=self._place, item=self._item)
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        self._response.emit(kind, item_id=self._item["id"], output_index=self._place, summary_index=0, **fields)
+
+
+class _Message:
+    """What is said, in parts: text, or a refusal."""
+
+    def __init__(self, response: _Response) -> None:
+        self._response = response
+        self._kind = ""
+        self._text: list[str] = []
+        self._item: Json = {
+            "id": _id("msg"),
+            "type": "message",
+            "status": "in_progress",
+            "role": "assistant",
+            "content": [],
+        }
+        self._place = response.begin_item(self._item)
+
+    def add(self, kind: str, text: str) -> None:
+        if kind != self._kind:
+            self._close_part()
+            self._kind = kind
+            self._emit("response.content_part.added", part=_part(kind, ""))
+        self._text.append(text)
+        if kind == "refusal":
+            self._emit("response.refusal.delta", delta=text)
+        else:
+            self._emit("response.output_text.delta", delta=text, logprobs=[])
+
+    def close(self) -> None:
+        self._close_part()
+        self._item["status"] = "completed"
+        self._response.emit("response.output_item.done", output_index=self._place, item=self._item)
+
+    def _close_part(self) -> None:
+        if not self._kind:
+            return
+        text = "".join(self._text)
+        part = _part(self._kind, text)
+        if self._kind == "refusal":
+            self._emit("response.refusal.done", refusal=text)
+        else:
+            self._emit("response.output_text.done", text=text, logprobs=[])
+        self._emit("response.content_part.done", part=part)
+        self._item["content"].append(part)
+        self._kind, self._text = "", []
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        place = len(self._item["content"])
+        self._response.emit(kind, item_id=self._item["id"], output_index=self._place, content_index=place, **fields)
+
+
+class _Call:
+    """A tool's call. What a custom tool is told comes as JSON and is shown when it is whole."""
+
+    def __init__(self, response: _Response, piece: Call, names: Names) -> None:
+        self._response = response
+        self._arguments: list[str] = []
+        flat = (piece.function and piece.function.name) or ""
+        self._is_custom = flat in names.custom
+        space, name = names.spaces.get(flat, (None, flat))
+        call_id = piece.id or _id("call")
+        self._item: Json = (
+            {"id": _id("ctc"), "type": "custom_tool_call", "call_id": call_id, "name": name, "input": ""}
+            if self._is_custom
+            else {"id": _id("fc"), "type": "function_call", "call_id": call_id, "name": name, "arguments": ""}
+        )
+        self._item["status"] = "in_progress"
+        if space is not None:
+            self._item["namespace"] = space
+        self._place = response.begin_item(self._item)
+
+    def add(self, arguments: str) -> None:
+        self._arguments.append(arguments)
+        if arguments and not self._is_custom:
+            self._emit("response.function_call_arguments.delta", delta=arguments)
+
+    def close(self) -> None:
+        arguments = "".join(self._arguments)
+        self._item["status"] = "completed"
+        if self._is_custom:
+            told = _told(arguments)
+            self._item["input"] = told
+            self._emit("response.custom_tool_call_input.delta", delta=told)
+            self._emit("response.custom_tool_call_input.done", input=told)
+        else:
+            self._item["arguments"] = arguments or "{}"
+            name = self._item["name"]
+            self._emit("response.function_call_arguments.done", arguments=arguments or "{}", name=name)
+        self._response.emit("response.output_item.done", output_index=self._place, item=self._item)
+
+    def _emit(self, kind: str, **fields: Any) -> None:
+        self._response.emit(kind, item_id=self._item["id"], output_index=self._place, **fields)
+
+
+def _told(arguments: str) -> str:
+    """What a custom tool is told: the function's one parameter; of a model that did not keep to it, all it said."""
+    try:
+        fields = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError):
+        return arguments
+    told = fields.get("input") if isinstance(fields, dict) else None
+    return told if isinstance(told, str) else arguments
+
+
+def _part(kind: str, text: str) -> Json:
+    if kind == "refusal":
+        return {"type": "refusal", "refusal": text}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _usage(usage: Usage | None) -> Json | None:
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.sent,
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.written},
+        "output_tokens": usage.received,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoned},
+        "total_tokens": usage.sent + usage.received,
+    }
+
+
+def _id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(24)}"
