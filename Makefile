@@ -86,3 +86,4 @@ lock: ## pin all dependencies anew, with hashes
 	@$(DEV) $(COMPILE) --group local -c src/lambda/requirements.txt -o src/lambda/requirements-local.txt
 	@$(DEV) $(COMPILE) --group dev -c src/lambda/requirements-local.txt -o requirements-dev.txt
 	@$(DEV) $(COMPILE) --group sam -o tools/requirements-sam.txt
+	@for group in aider llm sdks; do $(DEV) $(COMPILE) --group $$group -o tests/e2e/clients/$$group.txt; done

@@ -272,10 +272,11 @@ def test_what_speaks_against_a_target(failure: Failure, counts: bool) -> None:
     ("said", "status", "meaning"),
     [
         (openai("The server had an error.", type="server_error"), 502, Failure("server_error", "again")),
-        (openai("Slow down.", "rate_limit_exceeded"), 502, Failure("server_error", "again")),
+        (openai("Slow down.", "rate_limit_exceeded"), 429, Failure("rate_limited", "again")),
         (openai("maximum context length is 8192", "context_length_exceeded"), 400, Failure("context_window", "final")),
         (openai("Refused.", "content_filter"), 400, Failure("content_policy", "final")),
-        (anthropic("Overloaded", "overloaded_error"), 502, Failure("server_error", "again")),
+        (anthropic("Overloaded", "overloaded_error"), 529, Failure("server_error", "again")),
+        ({"type": "error", "code": "server_error", "message": "Odd."}, 502, Failure("server_error", "again")),
         (
             openai("Too long: maximum context length is 4096", type="BadRequestError", code=400),
             400,

@@ -5,23 +5,20 @@ the wrapper makes up for that. Its packages are the locked ones, installed once 
 """
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import npm
 from tests.mocks import cognito
 from tests.mocks.aws import Aws
 from tests.mocks.cognito import Cognito
 from tests.mocks.cognito_rules import Refused
 from tests.program import wait_for
-from tools import venv
 
 PACKAGES = Path(__file__).parent / "cognito-local"
 _SERVING = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
@@ -70,7 +67,7 @@ def running(folder: Path) -> Iterator[CognitoLocal]:
     log = folder / "cognito-local.txt"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["node", _installed() / "node_modules" / "cognito-local" / "lib" / "bin" / "start.js"],
+            ["node", npm.installed(PACKAGES) / "node_modules" / "cognito-local" / "lib" / "bin" / "start.js"],
             cwd=folder,
             env={"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": "0", "NO_COLOR": "1"},
             stdin=subprocess.DEVNULL,
@@ -85,24 +82,6 @@ def running(folder: Path) -> Iterator[CognitoLocal]:
     finally:
         process.kill()
         process.wait()
-
-
-def _installed() -> Path:
-    """The folder of its packages, made first if there is none."""
-    lock = PACKAGES / "package-lock.json"
-    assert shutil.which("npm"), "npm is missing: the tests of make e2e need Node, 20 or newer"
-    folder = venv.cache_folder() / f"cognito-local-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    ready = folder / ".ready"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if not ready.exists():
-            for file in PACKAGES.iterdir():
-                shutil.copy(file, folder)
-            install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(install, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-            ready.touch()
-    return folder
 
 
 def environment(state: Cognito) -> dict[str, str]:

@@ -36,6 +36,17 @@ _AGAIN = {408: "timeout", 409: "server_error", 425: "server_error", 429: "rate_l
 _ELSEWHERE = {401: "unauthorized", 403: "forbidden", 404: "not_found"}
 _ABOUT_THE_BODY = frozenset({400, 413, 422})
 _QUOTED_BYTES = 8192
+# What errors are called where they have no status: Anthropic's types, and OpenAI's codes.
+_STATUSES = {
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 529,
+}
 _CONTEXT_WINDOW = re.compile(
     rb"context_length_exceeded|context_window_exceeded|model_max_prompt_tokens_exceeded|maximum context length"
     rb"|exceed(s|ed)? (the )?(model's )?(maximum )?context|context limit|available context size|prompt is too long"
@@ -100,10 +111,13 @@ def in_stream(data: bytes) -> tuple[int, Failure] | None:
         said = msgspec.json.decode(data, type=_ErrorEvent)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    if said.type == "error" and not said.error:  # as Responses has it
+        said.error = {"message": said.message, "code": said.code}
     if not said.error or any(choice.says_something for choice in said.choices):
         return None
     fields = said.error if isinstance(said.error, dict) else {}
-    for number in (fields.get("code"), fields.get("status"), said.status):
+    named = [_STATUSES.get(str(fields.get(name))) for name in ("type", "code")]
+    for number in (fields.get("code"), fields.get("status"), said.status, *named):
         if isinstance(number, int) and 400 <= number < 600:
             return number, read(number, (), data, 0)
     found = _of_words(data)
@@ -122,6 +136,9 @@ class _ErrorEvent(msgspec.Struct):
     error: dict[str, object] | str | None = None
     choices: list[_Choice] = []
     status: object = None
+    type: str | None = None
+    message: object = None
+    code: object = None
 
 
 def _of_words(body: bytes) -> Failure:

@@ -69,6 +69,7 @@ class Chat(msgspec.Struct):
         """Leave out what only the translator knows of a message, and servers that speak like OpenAI may refuse."""
         for message in self.values["messages"]:
             message.pop("thinking_blocks", None)
+            message.pop("cache_control", None)
             content = message.get("content")
             for part in content if isinstance(content, list) else ():
                 part.pop("cache_control", None)
