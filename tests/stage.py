@@ -16,7 +16,7 @@ from tests.mocks import agent, anthropic, provider
 from tests.mocks.provider import Call, Exchange, Provider
 from tests.program import Answer, Program
 
-_TAKES = ["/v1/chat/completions", "/v1/responses"]
+_TAKES = ["/v1/chat/completions", "/v1/responses", "/v1/audio/transcriptions"]
 _EVENT_STREAM = {"content-type": "text/event-stream"}
 
 

@@ -10,7 +10,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -141,7 +141,8 @@ class Calls:
             try:
                 answer = await self._attempt(target, call, record)
             except _Failed as failed:
-                last = failed
+                if last is None or failed.failure is not failures.NOT_TAKEN:
+                    last = failed
                 plan.failed(target, failed.failure, now())
                 _note(record, target, failed.failure)
                 if failed.failure.kind == "unauthorized" and await self._secrets.now():
@@ -273,12 +274,27 @@ async def _rewritten(body: AsyncGenerator[bytes, None], translation: Translation
     stream = translation.stream()
     try:
         async for chunk in body:
-            ready = stream.feed(chunk)
+            failure = _tried(stream.feed, chunk)
+            ready = stream.ready()
             if ready:
                 yield ready
-        yield stream.close()
+            if failure is not None:
+                raise failure
+        failure = _tried(stream.close)
+        yield stream.ready()
+        if failure is not None:
+            raise failure
     finally:
         await body.aclose()
+
+
+def _tried(step: Callable[..., None], *arguments: bytes) -> PublicError | None:
+    """How a step failed, if it did: what came before the failure goes out first."""
+    try:
+        step(*arguments)
+    except PublicError as failure:
+        return failure
+    return None
 
 
 async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: Target) -> _Opened:

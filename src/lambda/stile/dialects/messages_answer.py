@@ -51,7 +51,7 @@ class MessagesStream:
         self._begun = False
         self._ended = False
 
-    def feed(self, events: bytes) -> bytes:
+    def feed(self, events: bytes) -> None:
         for chunk in chat_answer.chunks(events):
             self._begin()
             if chunk is None:
@@ -64,13 +64,15 @@ class MessagesStream:
                 self._finish = choice.finish_reason or self._finish
                 if choice.delta is not None:
                     self._add(choice.delta)
-        return self._ready()
 
-    def close(self) -> bytes:
+    def close(self) -> None:
         if self._finish is None:
             raise UpstreamFailed("The provider broke off its answer.", code="upstream_broken")
         self._end()
-        return self._ready()
+
+    def ready(self) -> bytes:
+        ready, self._events = b"".join(self._events), []
+        return ready
 
     def _begin(self) -> None:
         if not self._begun:
@@ -163,10 +165,6 @@ class MessagesStream:
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self._events.append(sse.event(msgspec.json.encode({"type": kind, **fields}), kind.encode()))
-
-    def _ready(self) -> bytes:
-        ready, self._events = b"".join(self._events), []
-        return ready
 
 
 def _frame(model: str) -> Json:

@@ -72,7 +72,7 @@ class ResponsesStream:
         self._begun = False
         self._ended = False
 
-    def feed(self, events: bytes) -> bytes:
+    def feed(self, events: bytes) -> None:
         for chunk in chat_answer.chunks(events):
             if not self._begun:
                 self._begun = True
@@ -87,12 +87,13 @@ class ResponsesStream:
                 self._finish = choice.finish_reason or self._finish
                 if choice.delta is not None:
                     self._response.add(choice.delta)
-        return self._response.events()
 
-    def close(self) -> bytes:
+    def close(self) -> None:
         if self._finish is None:
             raise UpstreamFailed("The provider broke off its answer.", code="upstream_broken")
         self._end()
+
+    def ready(self) -> bytes:
         return self._response.events()
 
     def _end(self) -> None:

@@ -18,11 +18,14 @@ _DIGEST = 8
 class Stream(Protocol):
     """One stream's way back."""
 
-    def feed(self, events: bytes) -> bytes:
-        """Take whole events of the chat; answer what they are in the caller's dialect. Raises UpstreamFailed."""
+    def feed(self, events: bytes) -> None:
+        """Take whole events of the chat. Raises UpstreamFailed for an error among them, or what is no chat."""
 
-    def close(self) -> bytes:
-        """What is left to say when the chat has ended. Raises UpstreamFailed when it ended too early."""
+    def close(self) -> None:
+        """The chat has ended. Raises UpstreamFailed when that was too early."""
+
+    def ready(self) -> bytes:
+        """What has been taken since the last time, in the caller's dialect: also when there was a failure behind it."""
 
 
 class Translation(Protocol):
