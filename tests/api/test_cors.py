@@ -1,6 +1,9 @@
 """Pages in a browser, of whatever origin, may call."""
 
+from pathlib import Path
+
 import pytest
+from tests import program
 from tests.program import Program
 
 PAGE = {"origin": "https://page.example"}
@@ -29,3 +32,23 @@ def test_a_page_may_read_answers_and_errors(gateway: Program, key: str) -> None:
 
 def test_who_names_no_origin_is_told_nothing_of_it(gateway: Program) -> None:
     assert not [name for name in gateway.ask("GET", "/health").headers if name.startswith("access-control")]
+
+
+def test_pages_can_be_confined_to_origins(folder: Path) -> None:
+    with program.running(folder, STILE_CORS_ORIGINS="https://one.example, https://two.example") as gateway:
+        one = gateway.ask("GET", "/v1/models", headers={"origin": "https://one.example"})
+        assert (one.headers["access-control-allow-origin"], one.headers["vary"]) == ("https://one.example", "origin")
+        other = gateway.ask("GET", "/v1/models", headers={"origin": "https://evil.example"})
+        assert other.status == 200
+        assert not [name for name in other.headers if name.startswith("access-control")]
+        asked = {"origin": "https://evil.example", "access-control-request-headers": "authorization"}
+        refused = gateway.ask("OPTIONS", "/v1/models", key=None, headers=asked)
+        assert "access-control-allow-origin" not in refused.headers
+        allowed = gateway.ask("OPTIONS", "/v1/models", key=None, headers={**asked, "origin": "https://two.example"})
+        assert allowed.headers["access-control-allow-origin"] == "https://two.example"
+
+
+def test_what_is_no_origin_stops_the_start(folder: Path) -> None:
+    done = program.run(env=program.environment(folder, STILE_CORS_ORIGINS="one.example"))
+    assert done.returncode == 1
+    assert "STILE_CORS_ORIGINS: must be origins" in done.stderr
