@@ -21,7 +21,7 @@ from stile.core.body import Fields
 from stile.core.failures import Failure
 from stile.core.form import Form
 from stile.core.health import Health
-from stile.core.operations import Operation
+from stile.core.operations import THROUGH_CHAT, Operation
 from stile.core.plan import Plan
 from stile.core.records import Caller
 from stile.core.routes import Routes, Target, Via
@@ -174,9 +174,7 @@ class Calls:
             record.upstream_ms += (time.perf_counter() - began) * 1000
 
     async def _send(self, target: Target, call: ModelCall, record: CallRecord, patience: Patience) -> UpstreamAnswer:
-        request, translation = _asked(target, call)
-        way = target.way(request.operation)
-        assert way is not None  # noqa: S101 (_asked has seen to it)
+        way, request, translation = _asked(target, call)
         answer = await self._upstreams[way].send(request)
         body = answer.body
         if isinstance(body, bytes):
@@ -193,7 +191,7 @@ class Calls:
             answer = msgspec.structs.replace(answer, body=self._counted(target, body, call, record))
         if translation is not None:
             answer = _translated(answer, translation)
-        return told_dropped(answer, call.dropped)
+        return told_dropped(answer, call.dropped) if call.dropped else answer
 
     async def _metered(
         self, opened: _Opened, limit: float, call: ModelCall, record: CallRecord
@@ -246,19 +244,21 @@ class Calls:
             await body.aclose()
 
 
-def _asked(target: Target, call: ModelCall) -> tuple[UpstreamRequest, Translation | None]:
+def _asked(target: Target, call: ModelCall) -> tuple[Via, UpstreamRequest, Translation | None]:
     """What the target is asked, and how its answer is made the caller's. Raises BadRequest for what it cannot do."""
-    if target.way(call.operation) is not None:
-        request = UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers, call.form)
-        return request, None
-    if not target.is_asked_by_chat(call.operation):
+    way = target.way(call.operation)
+    if way is not None:
+        asked = UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers, call.form)
+        return way, asked, None
+    way = target.way("chat") if call.operation in THROUGH_CHAT else None
+    if way is None:
         raise BadRequest(
             f"The model '{call.model}' cannot be asked for this ({call.operation}).",
             code="unsupported_operation",
             param="model",
         )
     translation = dialects.through_chat(call.operation, call.fields, call.model, target)
-    return UpstreamRequest("chat", target, translation.fields, call.stream), translation
+    return way, UpstreamRequest("chat", target, translation.fields, call.stream), translation
 
 
 def _translated(answer: UpstreamAnswer, translation: Translation) -> UpstreamAnswer:

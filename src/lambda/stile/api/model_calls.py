@@ -1,5 +1,7 @@
 """A request for a model, read into a call: what all dialects share of it."""
 
+from collections.abc import Sequence
+
 from stile.api.request import Request
 from stile.calls import ModelCall
 from stile.core import body as bodies
@@ -17,15 +19,19 @@ _UP = frozenset(
     {b"openai-beta", b"idempotency-key", b"x-title", b"http-referer", b"anthropic-version", b"anthropic-beta"}
 )
 _REQUIRED: dict[Operation, tuple[str, ...]] = {
-    "chat": ("messages",),
-    "embeddings": ("input",),
-    "completions": ("prompt",),
-    "moderations": ("input",),
-    "images": ("prompt",),
-    "speech": ("input",),
-    "rerank": ("query", "documents"),
-    "messages": ("messages",),
-    "count_tokens": ("messages",),
+    "chat": ("model", "messages"),
+    "embeddings": ("model", "input"),
+    "responses": ("model",),
+    "completions": ("model", "prompt"),
+    "moderations": ("model", "input"),
+    "images": ("model", "prompt"),
+    "image_edits": ("model", "prompt"),
+    "transcriptions": ("model", "file"),
+    "translations": ("model", "file"),
+    "speech": ("model", "input"),
+    "rerank": ("model", "query", "documents"),
+    "messages": ("model", "messages"),
+    "count_tokens": ("model", "messages"),
 }
 _FORMS = frozenset({"transcriptions", "translations", "image_edits"})
 _NEVER_STREAMED = frozenset({"embeddings", "moderations", "rerank", "count_tokens", "translations", "speech"})
@@ -35,19 +41,19 @@ def read(operation: Operation, request: Request) -> ModelCall:
     """The call. Raises BadRequest."""
     if operation in _FORMS and not _is_json(request):
         return _read_form(operation, request)
-    fields = bodies.read(request.body, ())
+    fields = bodies.read(request.body)
     if (deployment := request.path_params.get("deployment")) is not None:
         fields["model"] = translation.raw(deployment, "model")
-    bodies.require(fields, ("model",))
-    model: str = bodies.take(fields, "model", str, "")
-    _check_model(model)
-    dropped: list[str] = []
+    dropped: Sequence[str] = ()
     if operation == "chat" and "messages" not in fields and "input" in fields:
         fields, dropped = _of_a_response(fields)
-    bodies.require(fields, _REQUIRED.get(operation, ()))
+    required = _REQUIRED[operation]
+    bodies.require(fields, required)
+    model: str = bodies.take(fields, "model", str, "")
+    _check_model(model)
     stream = operation not in _NEVER_STREAMED and bool(bodies.take(fields, "stream", bool, default=False))
     wants_usage = False
-    if "messages" in _REQUIRED.get(operation, ()):
+    if "messages" in required:
         _check_messages(fields)
     if stream and "stream_options" in fields:
         wants_usage = bool(bodies.take(fields, "stream_options", dict[str, object], {}).get("include_usage"))

@@ -65,7 +65,7 @@ _KINDS: dict[str, tuple[bytes, ...]] = {
 _ALLOWED = {name: frozenset(b"".join(kinds)) for name, kinds in _KINDS.items()}
 
 
-def read(body: bytes, required: tuple[str, ...]) -> Fields:
+def read(body: bytes) -> Fields:
     """The top-level fields of `body`; raises BadRequest for anything that is not a well-formed call."""
     try:
         fields = _fields.decode(body)
@@ -75,7 +75,6 @@ def read(body: bytes, required: tuple[str, ...]) -> Fields:
         raise _too_deep() from None
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and depth(body) > MAX_DEPTH:
         raise _too_deep()
-    require(fields, required)
     check_names(fields)
     for name, value in fields.items():
         allowed = _ALLOWED.get(name)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from stile.core.operations import THROUGH_CHAT, Operation
+from stile.core.operations import Operation
 from stile.core.secret import Secret, blotted
 
 ALL_MODELS = "*"  # fallbacks under this name are those of every model without its own
@@ -63,10 +63,6 @@ class Target(msgspec.Struct, frozen=True):
         if operation in self.urls:
             return "relay"
         return self.via if operation in _TRANSLATED and self.via != "relay" else None
-
-    def is_asked_by_chat(self, operation: Operation) -> bool:
-        """Whether it can only be asked for this as a chat."""
-        return operation in THROUGH_CHAT and self.way(operation) is None and self.way("chat") is not None
 
     @property
     def is_pattern(self) -> bool:
