@@ -26,7 +26,21 @@ RUNS = [
     ("Copilot CLI (messages)", "by chat"),
     ("opencode", "relayed"),
     ("opencode", "by LiteLLM"),
+    ("Continue", "relayed"),
+    ("Continue", "by chat"),
+    ("Cline", "relayed"),
     ("llm", "relayed"),
+    ("LangChain", "relayed"),
+    ("LangChain", "by LiteLLM"),
+    ("openai", "relayed"),
+    ("openai", "by chat"),
+    ("openai, Node", "relayed"),
+    ("anthropic 0.x", "relayed"),
+    ("anthropic 0.x", "by chat"),
+    ("anthropic 2.x", "relayed"),
+    ("anthropic 2.x", "by chat"),
+    ("AI SDK", "relayed"),
+    ("AI SDK", "by chat"),
     ("aider", "relayed"),
 ]
 SEEN = ("answers", "streams", "calls a tool")
@@ -39,9 +53,9 @@ def test_a_client_answers_streams_and_calls_a_tool(
     if client == "aider" and sys.version_info >= (3, 13):
         pytest.skip("NOT RUN: aider cannot be installed under Python 3.13")
     folder = Path(tempfile.mkdtemp(dir=output))
-    program = next(known.program for known in CLIENTS if known.name == client)
-    where = [str(path) for path in programs.folders(program)]
-    printed = network.enter("tests.e2e.clients.run", client, way, str(folder), *where, timeout=SECONDS)
+    known = next(known for known in CLIENTS if known.name == client)
+    program = str(programs.folder(known.program, known.needs))
+    printed = network.enter("tests.e2e.clients.run", client, way, str(folder), program, timeout=SECONDS)
     seen = json.loads(printed)
     for what in SEEN:
         record_property(what, seen[what])

@@ -94,6 +94,7 @@ def _messages(words: list[str], call: Call | None) -> tuple[Iterator[bytes], dic
 def _responses(words: list[str], call: Call | None) -> tuple[Iterator[bytes], dict[str, Any]]:
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     usage = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18, **details}
+    begun: dict[str, Any] = {"status": "in_progress"}
     item: dict[str, Any]
     steps: list[tuple[str, dict[str, Any]]]
     if call is None:
@@ -102,7 +103,7 @@ def _responses(words: list[str], call: Call | None) -> tuple[Iterator[bytes], di
         item = {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [part]}
         place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
         steps = [
-            ("response.output_item.added", {"output_index": 0, "item": {**item, "content": []}}),
+            ("response.output_item.added", {"output_index": 0, "item": {**item, **begun, "content": []}}),
             ("response.content_part.added", {**place, "part": {**part, "text": ""}}),
             *(("response.output_text.delta", {**place, "delta": word, "logprobs": []}) for word in words),
             ("response.output_text.done", {**place, "text": text, "logprobs": []}),
@@ -110,10 +111,11 @@ def _responses(words: list[str], call: Call | None) -> tuple[Iterator[bytes], di
         ]
     else:
         arguments = json.dumps(call[1])
-        item = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": call[0], "arguments": arguments}
+        item = {"id": "fc_1", "type": "function_call", "status": "completed", "call_id": "call_1", "name": call[0]}
+        item["arguments"] = arguments
         place = {"item_id": "fc_1", "output_index": 0}
         steps = [
-            ("response.output_item.added", {"output_index": 0, "item": {**item, "arguments": ""}}),
+            ("response.output_item.added", {"output_index": 0, "item": {**item, **begun, "arguments": ""}}),
             *(("response.function_call_arguments.delta", {**place, "delta": half}) for half in _halves(arguments)),
             ("response.function_call_arguments.done", {**place, "arguments": arguments, "name": call[0]}),
         ]
@@ -129,9 +131,8 @@ def _responses(words: list[str], call: Call | None) -> tuple[Iterator[bytes], di
         "tools": [],
         "usage": usage,
     }
-    begun = {**whole, "status": "in_progress", "output": [], "usage": None}
     steps = [
-        ("response.created", {"response": begun}),
+        ("response.created", {"response": {**whole, **begun, "output": [], "usage": None}}),
         *steps,
         ("response.output_item.done", {"output_index": 0, "item": item}),
         ("response.completed", {"response": whole}),

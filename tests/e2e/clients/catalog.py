@@ -2,11 +2,15 @@
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.e2e.clients import programs
+
+SCRIPTS = Path(__file__).parent / "scripts"
 DOC = Path(__file__).parent.parent.parent.parent / "doc" / "clients.md"
 MODEL = "gpt-5"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -46,6 +50,7 @@ class Run:
 
     command: list[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)  # a command that sets it up
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Client:
     prepare: Callable[[Place, str], Run]
     program: str
     edits: bool = False
+    needs: str = ""  # the lock of its Python packages, where that is not named for the program
 
 
 FILE = "FILE"
@@ -115,6 +121,39 @@ def _aider(place: Place, prompt: str) -> Run:
     return Run(command, env | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"})
 
 
+def _continue(place: Place, prompt: str) -> Run:
+    place.write("Continue", ".continue/config.yaml")
+    config = str(place.home / ".continue/config.yaml")
+    quiet = {"CONTINUE_TELEMETRY_ENABLED": "0", "CONTINUE_CLI_AUTO_UPDATED": "1"}
+    return Run(["cn", "--config", config, "--auto", "-p", prompt], quiet)
+
+
+def _cline(place: Place, prompt: str) -> Run:
+    auth = shlex.split(place.block("Cline"))
+    quiet = {"CLINE_TELEMETRY_DISABLED": "1", "CLINE_NO_AUTO_UPDATE": "1"}
+    return Run(["cline", "-P", "openai", "-m", MODEL, "--json", prompt], quiet, auth)
+
+
+def _library(section: str, script: str) -> Callable[[Place, str], Run]:
+    """A script that uses a client library as its section of the document sets it up."""
+
+    def prepare(place: Place, prompt: str) -> Run:
+        whole = place.work / script
+        whole.write_text(f"{place.block(section)}\n{(SCRIPTS / script).read_text()}")
+        if script.endswith(".mjs"):
+            (place.work / "node_modules").symlink_to(programs.modules())
+        return Run(["node" if script.endswith(".mjs") else "python", str(whole), MODEL, prompt])
+
+    return prepare
+
+
+_LANGCHAIN = _library("LangChain", "langchain_chat.py")
+_OPENAI = _library("OpenAI's library", "openai_python.py")
+_OPENAI_NODE = _library("OpenAI's library for Node", "openai_node.mjs")
+_ANTHROPIC = _library("Anthropic's library", "anthropic_messages.py")
+_AI_SDK = _library("AI SDK", "ai_sdk.mjs")
+_READ = {"read_file": {"path": FILE}}
+
 CLIENTS = (
     Client(
         "Codex",
@@ -130,6 +169,14 @@ CLIENTS = (
     ),
     Client("opencode", "completions", {"read": {"filePath": FILE}}, _opencode, "opencode"),
     Client("llm", "completions", {"read_file": {"path": FILE}}, _llm, "llm"),
+    Client("Continue", "responses", {"Read": {"filepath": FILE}}, _continue, "cn"),
+    Client("Cline", "completions", {"read_files": {"paths": [FILE]}}, _cline, "cline"),
+    Client("LangChain", "completions", _READ, _LANGCHAIN, "python", needs="sdks"),
+    Client("openai", "responses", _READ, _OPENAI, "python", needs="sdks"),
+    Client("openai, Node", "completions", _READ, _OPENAI_NODE, "node"),
+    Client("anthropic 0.x", "messages", _READ, _ANTHROPIC, "python", needs="sdks"),
+    Client("anthropic 2.x", "messages", _READ, _ANTHROPIC, "python", needs="dev"),
+    Client("AI SDK", "responses", _READ, _AI_SDK, "node"),
     Client("aider", "completions", {}, _aider, "aider", edits=True),
 )
 
