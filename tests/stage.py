@@ -1,7 +1,8 @@
 """A gateway and one provider before which it stands, whose next answer each test sets. Its models:
 
 `relayed`, an OpenAI that takes Responses; `claude`, an Anthropic; `chat`, a server that only chats; `loose`, the same
-with `drop_params`; `translated`, an Anthropic for LiteLLM; `two`, which only chats and falls back to `relayed`.
+with `drop_params`; `thinks`, one that wants thoughts back; `translated`, an Anthropic for LiteLLM; `two`, which only
+chats and falls back to `relayed`; `responds`, an OpenAI that takes Responses and no chat.
 """
 
 import contextlib
@@ -124,6 +125,8 @@ def running(folder: Path) -> Iterator[Stage]:
             "loose": ("openai/scripted", f"{upstream.url}/v1", {"drop_params": True}, None),
             "translated": (f"anthropic/{anthropic.MODEL}", upstream.url, {}, None),
             "two": ("openai/scripted", f"{upstream.url}/v1", {}, None),
+            "thinks": ("hosted_vllm/scripted", f"{upstream.url}/v1", {}, None),
+            "responds": ("openai/responses/scripted", f"{upstream.url}/v1", {}, None),
         }
         entries = [
             {

@@ -6,6 +6,7 @@ Fields that the types do not name may stand there: providers add some.
 
 import types
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -24,7 +25,8 @@ def faults(value: Any, kind: Any, where: str = "$") -> list[str]:
     if origin in _UNIONS:
         return _of_union(value, get_args(kind), where)
     if origin is Literal:
-        return [] if value in get_args(kind) else [f"{where}: {value!r} is none of {get_args(kind)}"]
+        same = [said for said in get_args(kind) if type(said) is type(value) and said == value]
+        return [] if same else [f"{where}: {value!r} is none of {get_args(kind)}"]
     if origin in (list, Sequence):
         return _of_list(value, get_args(kind)[0], where)
     if origin in (dict, Mapping):
@@ -36,7 +38,8 @@ def faults(value: Any, kind: Any, where: str = "$") -> list[str]:
 
 def check(value: Any, kind: Any) -> None:
     """Fails unless `value` is JSON of this type."""
-    assert faults(value, kind) == [], value
+    found = faults(value, kind)
+    assert not found, f"{found} in {value}"
 
 
 def _of_union(value: Any, kinds: tuple[Any, ...], where: str) -> list[str]:
@@ -78,9 +81,19 @@ def _of_model(value: Any, kind: type[BaseModel], where: str) -> list[str]:
     return found
 
 
+def _of_time(value: Any, where: str) -> list[str]:
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return [f"{where}: {value!r} is no time"]
+    return []
+
+
 def _of_plain(value: Any, kind: Any, where: str) -> list[str]:
     if kind in (Any, object):
         return []
+    if kind is datetime:
+        return _of_time(value, where)
     if kind is float:
         right = isinstance(value, int | float) and not isinstance(value, bool)
     elif kind is int:

@@ -365,12 +365,9 @@ def test_an_answer_that_litellm_stumbles_over_shows_nothing_of_this_machine() ->
 
 
 def test_what_litellm_cannot_translate_is_a_400() -> None:
-    answer, server = calling(lambda call: call(logit_bias={"1": 1}, seed=3))
-    assert answer.status == 400
-    said = data(answer)["error"]["message"]
-    assert "seed" in said
-    assert "drop_params" not in said
-    assert server.calls == []
+    refused = refusal(lambda: calling(lambda call: call(logit_bias={"1": 1}, seed=3)), BadRequest)
+    assert (refused.code, refused.param) == ("unsupported_parameter", "logit_bias")
+    assert "does not take logit_bias, seed." in refused.message
 
 
 @both

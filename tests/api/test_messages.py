@@ -6,7 +6,7 @@ from typing import Any
 
 import anthropic as sdks
 import pytest
-from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types import Message, ModelInfo, RawMessageStreamEvent
 from tests import leaks, strict
 from tests.api.test_translation import BEDROCK, play
 from tests.mocks import anthropic, bedrock
@@ -459,7 +459,9 @@ def test_models_in_anthropics_shape_page_by_page(stage: Stage) -> None:
     first = stage.gateway.ask("GET", "/v1/models?limit=2", headers={"anthropic-version": "2023-06-01"}).json
     assert [model["id"] for model in first["data"]] == names[:2]
     assert (first["has_more"], first["first_id"], first["last_id"]) == (True, names[0], names[1])
-    assert first["data"][0].keys() == {"type", "id", "display_name", "created_at"}
+    assert first["data"][0].keys() == {"type", "id", "display_name", "created_at", "lifecycle"}
+    for model in first["data"]:
+        strict.check(model, ModelInfo)
     with sdks.Anthropic(base_url=stage.gateway.base, api_key=stage.gateway.key) as sdk:
         assert [model.id for model in sdk.models.list(limit=3)] == names
         assert [model.id for model in sdk.models.list(limit=2, before_id=names[3]).data] == names[1:3]

@@ -24,6 +24,7 @@ class Call:
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
 
     @property
     def json(self) -> Any:
@@ -170,4 +171,5 @@ async def _read(reader: asyncio.StreamReader) -> Call:
     pairs = [line.partition(":") for line in head[1:] if line]
     headers = {name.lower(): value.strip() for name, _, value in pairs}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Call(head[0].split(" ")[1], headers, body)
+    method, path, _ = head[0].split(" ")
+    return Call(path, headers, body, method)

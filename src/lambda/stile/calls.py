@@ -190,7 +190,7 @@ class Calls:
         else:
             answer = msgspec.structs.replace(answer, body=self._counted(target, body, call, record))
         if translation is not None:
-            answer = _translated(answer, translation)
+            answer = _translated(answer, translation, stream=call.stream)
         return told_dropped(answer, call.dropped) if call.dropped else answer
 
     async def _metered(
@@ -261,9 +261,12 @@ def _asked(target: Target, call: ModelCall) -> tuple[Via, UpstreamRequest, Trans
     return way, UpstreamRequest("chat", target, translation.fields, call.stream), translation
 
 
-def _translated(answer: UpstreamAnswer, translation: Translation) -> UpstreamAnswer:
+def _translated(answer: UpstreamAnswer, translation: Translation, *, stream: bool) -> UpstreamAnswer:
     kept = [header for header in answer.headers if not header[0].startswith(b"content-")]
-    if isinstance(answer.body, bytes):
+    if isinstance(answer.body, bytes) and stream:
+        body = _at_once(translation.at_once(answer.body))
+        answer = msgspec.structs.replace(answer, headers=[*_EVENTS, *kept], body=body)
+    elif isinstance(answer.body, bytes):
         answer = msgspec.structs.replace(answer, headers=[*_JSON, *kept], body=translation.whole(answer.body))
     else:
         answer = msgspec.structs.replace(answer, headers=[*_EVENTS, *kept], body=_rewritten(answer.body, translation))
@@ -281,11 +284,17 @@ async def _rewritten(body: AsyncGenerator[bytes, None], translation: Translation
             if failure is not None:
                 raise failure
         failure = _tried(stream.close)
-        yield stream.ready()
+        ready = stream.ready()
+        if ready:
+            yield ready
         if failure is not None:
             raise failure
     finally:
         await body.aclose()
+
+
+async def _at_once(events: bytes) -> AsyncGenerator[bytes, None]:
+    yield events
 
 
 def _tried(step: Callable[..., None], *arguments: bytes) -> PublicError | None:

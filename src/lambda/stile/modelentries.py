@@ -109,6 +109,7 @@ _IGNORED = {
 _SIGNING = {"aws_region_name", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _ASSUMING = {"aws_profile_name", "aws_role_name", "aws_session_name", "aws_web_identity_token"}
 _ID_LENGTH = 12
+_RESPONSES = "responses/"  # before the name of a model that has no chat, as in LiteLLM's openai/responses/gpt-5-codex
 _PRICE = re.compile(r"\w*(_cost|_cost_per|cost_per_|_uplift_)\w*")
 _PARAMS = _HONOURED | _OPTIONS | _DEFAULTS | _IGNORED
 _ENTRY = {"model_name", "litellm_params", "model_info"}
@@ -255,6 +256,8 @@ class _Reader:
         headers = params.get("extra_headers") or {}
         usage = info.get("stream_usage")
         takes = self._takes(node, info, provider)
+        if provider.relayed and (model.startswith(_RESPONSES) or info.get("mode") == "responses"):
+            model, takes = model.removeprefix(_RESPONSES), frozenset({"responses"})
         faults = [
             (usage not in ("always", "never", None), f"model_info.stream_usage must be always or never, not {usage!r}"),
             (not isinstance(headers, dict), "extra_headers must be a mapping of names to values"),

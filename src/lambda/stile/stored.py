@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from stile.calls import UPSTREAM_ERROR
 from stile.catalog import Catalog
 from stile.core.records import Caller
 from stile.core.routes import Target
@@ -50,6 +51,7 @@ class Stored:
             raise BadRequest("This is no id of a response, or no query for one.", code="invalid_value")
         path = f"/{asked.id}{asked.under}" + (f"?{asked.query}" if asked.query else "")
         failed: PublicError | None = None
+        refused: UpstreamAnswer | None = None
         for target in self._places(caller):
             record.target, record.target_id = target.label, target.id
             record.attempts += 1
@@ -60,6 +62,10 @@ class Stored:
                 continue
             if answer.status not in _ELSEWHERE:
                 return answer
+            refused = answer if answer.status == 400 else refused  # of what was asked, or of an id that is another's
+        if refused is not None:
+            record.error = UPSTREAM_ERROR
+            return refused
         raise failed or UnknownResponse(f"No provider here keeps a response '{asked.id}'.")
 
     def _places(self, caller: Caller) -> Iterator[Target]:

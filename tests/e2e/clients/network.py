@@ -1,7 +1,9 @@
 """A network with nothing in it but the machine itself, for programs that must not be able to reach any other.
 
 `enter` starts a Python module in a network namespace of its own (Linux, network_namespaces(7)); there `raise_loopback`
-brings up the only interface. Without the right to make namespaces nothing is run, and the test fails.
+brings up the only interface. It has a process namespace too, for some clients leave a daemon behind in a session of its
+own: all of them end with the module, however that ends. Without the right to make namespaces nothing is run, and the
+test fails.
 """
 
 import array
@@ -14,7 +16,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent.parent
-_APART = ["unshare", "--net", "--map-root-user"]
+_APART = ["unshare", "--net", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # netdevice(7)
 _IFF_UP = 0x1
 

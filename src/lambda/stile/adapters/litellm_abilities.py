@@ -4,10 +4,11 @@ Its map of models is the source, over it what the model file says (`model_info.s
 map does not know nothing is held against it: the provider will say.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stile.core.media import Message
+from stile.core.parameters import HINTS_OF_SOME
 from stile.core.routes import Target
 from stile.errors import BadRequest
 
@@ -17,6 +18,8 @@ _NEEDS = {
     "input_audio": ("supports_audio_input", "audio"),
     "file": ("supports_pdf_input", "files"),
 }
+
+_OF_PROVIDERS = {"anthropic": {"supports_audio_input": False}}  # of all their models
 
 
 def check(sdk: Any, target: Target, messages: Sequence[Message]) -> None:
@@ -29,11 +32,12 @@ def check(sdk: Any, target: Target, messages: Sequence[Message]) -> None:
 
 
 def dropped(sdk: Any, target: Target, names: Iterable[str]) -> list[str]:
-    """Those of the parameters that LiteLLM leaves out for this model, where it may."""
-    if not target.drop_params:
-        return []
+    """Those of the parameters that this model does not take and that may be left out: hints, and, where the
+    configuration says so, all others."""
     taken = sdk.get_supported_openai_params(target.model, custom_llm_provider=target.provider)
-    return [] if taken is None else sorted(name for name in names if name not in taken)
+    if taken is None:
+        return []
+    return sorted(name for name in names if name not in taken and (target.drop_params or name in HINTS_OF_SOME))
 
 
 def _parts(message: Message) -> list[Message]:
@@ -41,7 +45,7 @@ def _parts(message: Message) -> list[Message]:
     return content if isinstance(content, list) else []
 
 
-def _of_map(sdk: Any, target: Target) -> dict[str, bool]:
+def _of_map(sdk: Any, target: Target) -> Mapping[str, bool]:
     """The abilities that the map lists. An entry that does not mention one means that the model lacks it; of files few
     entries speak at all, so they are held against a model only when it says so."""
     entry = next(
@@ -49,6 +53,6 @@ def _of_map(sdk: Any, target: Target) -> dict[str, bool]:
         None,
     )
     if entry is None or entry.get("mode") != "chat":
-        return {}
+        return _OF_PROVIDERS.get(target.provider, {})
     unsaid = {"supports_vision": False, "supports_audio_input": False}
     return unsaid | {name: bool(value) for name, value in entry.items() if name.startswith("supports_")}

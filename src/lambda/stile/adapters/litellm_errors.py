@@ -13,18 +13,26 @@ import msgspec
 
 from stile.core import envelope
 from stile.core.routes import Target
-from stile.errors import PublicError, UpstreamFailed, UpstreamTimeout
+from stile.errors import BadRequest, PublicError, UpstreamFailed, UpstreamTimeout
 from stile.ports import Headers, UpstreamAnswer
 
 _MAX_CHAIN = 20
 _RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 _PREFIX = re.compile(r"^(litellm\.\w+: |\w+(Exception|Error) - )+")
-_ADVICE = re.compile(r"\.?( Handle with `litellm| To drop these, set `litellm|\s+Traceback \(most recent).*", re.DOTALL)
+_ADVICE = re.compile(
+    r"\.?( Handle with `litellm| To drop these, set `litellm|\s*Received Messages=|\s+Traceback \(most recent).*",
+    re.DOTALL,
+)
+_PARAMETERS = re.compile(r"parameters: \[(.*?)\]")
+_QUOTED = re.compile(r"'([^']+)'")
 _KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 def answer(error: Exception, target: Target) -> UpstreamAnswer:
-    """The provider's refusal, or LiteLLM's of what it cannot translate. Raises UpstreamFailed, UpstreamTimeout."""
+    """The provider's refusal, or LiteLLM's of what it cannot translate. Raises UpstreamFailed, UpstreamTimeout, and
+    BadRequest for parameters that this model does not take."""
+    if type(error).__name__ == "UnsupportedParamsError":
+        raise _not_taken(str(error), target) from None
     chain = list(_chain(error))
     response = next((link.response for link in reversed(chain) if _was_answered(link)), None)
     if response is not None:
@@ -59,6 +67,17 @@ def _refusal(status: int, headers: Headers, text: str, target: Target) -> Upstre
     code = fields.get("code") or kind
     body = envelope.write(said or f"{target.label} answered {status}.", str(kind), str(code))
     return UpstreamAnswer(status, [(b"content-type", b"application/json"), *headers], body)
+
+
+def _not_taken(said: str, target: Target) -> BadRequest:
+    found = _PARAMETERS.search(said)
+    names = sorted(_QUOTED.findall(found[1])) if found else []
+    what = ", ".join(names) or "all of these parameters"
+    return BadRequest(
+        f"{target.label} does not take {what}. Leave it out, or set drop_params for the model.",
+        code="unsupported_parameter",
+        param=names[0] if names else None,
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[Any]:

@@ -60,6 +60,14 @@ _answers: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("ans
 _transports: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
+def let_stream(sdk: Any, model: str) -> None:
+    """Have LiteLLM stream the responses of a model that its map does not know: else it waits for the whole answer and
+    cuts it up."""
+    if f"openai/{model}" not in sdk.model_cost and model not in sdk.model_cost:
+        entry = {"mode": "responses", "litellm_provider": "openai", "supports_native_streaming": True}
+        sdk.register_model({f"openai/{model}": entry})
+
+
 class Sdk:
     """The one way to LiteLLM. Concurrent first calls share one import, on a thread, so that the loop never waits."""
 

@@ -74,9 +74,14 @@ class LiteLLMUpstream:
         if request.stream:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         sdk = await self._sdk.module()
+        if target.only_responds:
+            litellm_sdk.let_stream(sdk, target.model)
         litellm_abilities.check(sdk, target, arguments["messages"])
-        left_out = sorted(request.fields.keys() & parameters.HINTS | request.fields.keys() - parameters.CHAT)
-        left_out += litellm_abilities.dropped(sdk, target, wanted)
+        unused = litellm_abilities.dropped(sdk, target, wanted)
+        arguments = {name: value for name, value in arguments.items() if name not in unused}
+        left_out = sorted(
+            {*unused, *(request.fields.keys() & parameters.HINTS), *(request.fields.keys() - parameters.CHAT)}
+        )
         with litellm_sdk.recorded_answers() as answers:
             try:
                 answer = await sdk.acompletion(**arguments)
@@ -114,7 +119,7 @@ class LiteLLMUpstream:
             key = _NO_KEY  # or LiteLLM would send what it finds in the environment, meant for another address
         return {
             **{name: _reveal(value) for name, value in target.options.items()},
-            "model": f"{target.provider}/{target.model}",
+            "model": _name(target),
             "api_base": target.api_base,
             "api_key": key,
             "extra_headers": {name: value.reveal() for name, value in target.headers.items()} or None,
@@ -166,6 +171,10 @@ def _event(chunk: Any) -> bytes:
     if not any(choice.get("delta") or choice.get("finish_reason") for choice in fields["choices"]):
         fields["choices"] = []
     return sse.event(msgspec.json.encode(fields))
+
+
+def _name(target: Target) -> str:
+    return f"openai/responses/{target.model}" if target.only_responds else f"{target.provider}/{target.model}"
 
 
 def _reveal(option: Any) -> Any:

@@ -45,7 +45,8 @@ class Models:
         return json_reply(self._shown(self._openai.find(request)))
 
     def _shown(self, model: Model) -> dict[str, object]:
-        return {"type": "model", "id": model.id, "display_name": model.id, "created_at": self._created_at}
+        shown = {"type": "model", "id": model.id, "display_name": model.id, "created_at": self._created_at}
+        return {**shown, "lifecycle": "active"}
 
 
 def _limit(text: str) -> int:

@@ -205,7 +205,8 @@ async def _deliver_events(reply: Reply, events: AsyncGenerator[bytes, None], lin
             if line.sign is not None:
                 await line.take()
             line.silent_since = None
-            line.last = chunk
+            if not chunk.startswith(b":"):  # a comment tells nothing of where the stream is
+                line.last = chunk
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             line.silent_since = now()
             sent += len(chunk)

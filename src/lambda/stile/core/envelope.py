@@ -1,5 +1,7 @@
 """OpenAI's error envelope, `{"error": {message, type, param, code}}`: written, and known when a provider sends one."""
 
+from typing import Literal
+
 import msgspec
 
 MAX_QUOTED = 2000
@@ -7,6 +9,15 @@ MAX_QUOTED = 2000
 
 class _Envelope(msgspec.Struct):
     error: dict[str, msgspec.Raw]
+
+
+class _Event(msgspec.Struct):
+    """An error as the Responses API streams it."""
+
+    type: Literal["error"]
+    message: str
+    code: str | None = None
+    param: str | None = None
 
 
 def write(message: str, kind: str, code: str | None, param: str | None = None) -> bytes:
@@ -19,6 +30,11 @@ def keep_or_wrap(body: bytes, status: int, label: str) -> bytes:
     try:
         if "message" in msgspec.json.decode(body, type=_Envelope).error:
             return body
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        said = msgspec.json.decode(body, type=_Event)
+        return write(said.message, "upstream_error", said.code, said.param)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     quoted = body[:MAX_QUOTED].decode("utf-8", "replace").strip() or "no message"

@@ -48,10 +48,14 @@ _LEFT_OUT = frozenset({
 })
 # fmt: on
 
-# Those of them that a caller may wonder about.
-HINTS = frozenset(
-    {"metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "store"}
-)
+# fmt: off
+# Hints that no translated target has a use for, and those that only some have.
+HINTS = frozenset({
+    "client_metadata", "metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "safety_identifier", "store",
+})
+# fmt: on
+HINTS_OF_SOME = frozenset({"service_tier", "user"})
 
 # OpenAI's own defaults: saying them changes nothing, and providers without the parameter would refuse it.
 _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {
@@ -73,7 +77,7 @@ def read(fields: Fields, allowed: frozenset[str], defaults: Mapping[str, Any], *
 
     `drop`: those that nobody knows are left out instead.
     """
-    unknown = sorted(fields.keys() - allowed)
+    unknown = sorted(fields.keys() - allowed - HINTS)
     if unknown and (not drop or UNTRANSLATABLE.intersection(unknown)):
         raise BadRequest(
             f"This model does not take {', '.join(unknown)}.", code="unsupported_parameter", param=unknown[0]

@@ -65,6 +65,11 @@ class Target(msgspec.Struct, frozen=True):
         return self.via if operation in _TRANSLATED and self.via != "relay" else None
 
     @property
+    def only_responds(self) -> bool:
+        """Whether it takes OpenAI's Responses and no chat: chats have to be said as such."""
+        return "responses" in self.urls and "chat" not in self.urls
+
+    @property
     def is_pattern(self) -> bool:
         """Whether it was named by a pattern: then callers choose its model, and may choose one that is not there."""
         return self.id.endswith("*")

@@ -37,7 +37,7 @@ def make(
         id=f"{provider.name}/{model}",
         provider=provider.name,
         model=model,
-        via="echo" if provider.name == ECHO else "relay" if provider.relayed else "litellm",
+        via="echo" if provider.name == ECHO else "relay" if provider.relayed and "chat" in takes else "litellm",
         api_base=address(provider, base or provider.base_url),
         api_key=Secret(key.strip()) if key else None,
         key_header=provider.key_header,

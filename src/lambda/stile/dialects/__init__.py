@@ -14,6 +14,9 @@ from stile.dialects.translation import Translation
 
 __all__ = ["Translation", "through_chat"]
 
+# Of the servers that speak like OpenAI: those that document `reasoning_content` in what they are sent, too.
+_WANT_THOUGHTS = frozenset({"deepseek", "hosted_vllm"})
+
 
 def through_chat(operation: Operation, fields: Fields, model: str, target: Target) -> Translation:
     """How a call of Responses or Messages is made by a chat. Raises BadRequest for what a chat cannot do."""
@@ -21,6 +24,8 @@ def through_chat(operation: Operation, fields: Fields, model: str, target: Targe
         chat = responses_request.read(fields, drop=target.drop_params)
     else:
         chat = messages_request.read(fields, drop=target.drop_params, thinks=target.way("chat") == "litellm")
-    if target.way("chat") != "litellm":
-        chat.plain()
+    if target.way("chat") == "litellm":
+        chat.for_translator()
+    else:
+        chat.plain(thinks=target.provider in _WANT_THOUGHTS)
     return ResponsesTranslation(chat, model, fields) if operation == "responses" else MessagesTranslation(chat, model)

@@ -5,7 +5,7 @@ LiteLLM's `thinking_blocks`, which hold an Anthropic model's signatures.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,27 @@ class Call(msgspec.Struct):
     index: int | None = None
     id: str | None = None
     function: Function | None = None
+
+
+class CallNumbers:
+    """Which call each piece of a stream belongs to, numbered as they begin.
+
+    By its index, as OpenAI has it. But some servers give none, or say 0 of every call: then a name that comes with
+    another id begins another call.
+    """
+
+    def __init__(self) -> None:
+        self._of_index: dict[int | None, int] = {}
+        self._ids: list[str | None] = []
+
+    def of(self, piece: Call) -> int:
+        known = self._of_index.get(piece.index)
+        named = piece.function is not None and bool(piece.function.name)
+        another = known is not None and bool(piece.id) and piece.id != self._ids[known]
+        if known is None or (named and (another or piece.index is None)):
+            known = self._of_index[piece.index] = len(self._ids)
+            self._ids.append(piece.id)
+        return known
 
 
 class Said(msgspec.Struct):
@@ -47,10 +68,20 @@ class Said(msgspec.Struct):
         return self.reasoning_content or (self.reasoning if isinstance(self.reasoning, str) else "")
 
 
+class Logprobs(msgspec.Struct):
+    content: list[dict[str, Any]] | None = None
+
+
 class Choice(msgspec.Struct):
     message: Said | None = None
     delta: Said | None = None
     finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+
+    @property
+    def chances(self) -> list[dict[str, Any]]:
+        """How likely each token was, where that was asked."""
+        return (self.logprobs and self.logprobs.content) or []
 
 
 class _InputDetails(msgspec.Struct):
@@ -103,13 +134,22 @@ _MAX_SAID = 2000  # characters of a provider's error
 _decoder = msgspec.json.Decoder(Answer)
 
 
-def whole(body: bytes) -> tuple[Said, str, Usage | None]:
-    """Message, finish reason and usage of a whole answer. Raises UpstreamFailed when it is none."""
+class Whole(NamedTuple):
+    """A whole answer."""
+
+    said: Said
+    finish: str
+    usage: Usage | None
+    chances: list[dict[str, Any]]
+
+
+def whole(body: bytes) -> Whole:
+    """A whole answer. Raises UpstreamFailed when it is none."""
     answer = _decode(body)
-    if not answer.choices or answer.choices[0].message is None:
+    choice = answer.choices[0] if answer.choices else Choice()
+    if choice.message is None:
         raise _unreadable()
-    choice = answer.choices[0]
-    return choice.message or Said(), choice.finish_reason or "stop", answer.usage
+    return Whole(choice.message, choice.finish_reason or "stop", answer.usage, choice.chances)
 
 
 def chunks(events: bytes) -> Iterator[Answer | None]:

@@ -8,7 +8,7 @@ import msgspec
 
 from stile.core import sse
 from stile.dialects import chat_answer, thoughts
-from stile.dialects.chat_answer import Call, Said, Usage
+from stile.dialects.chat_answer import Call, CallNumbers, Said, Usage
 from stile.dialects.translation import Chat, Json
 from stile.errors import UpstreamFailed
 
@@ -24,12 +24,17 @@ class MessagesTranslation:
         self._model = model
 
     def whole(self, answer: bytes) -> bytes:
-        said, finish, usage = chat_answer.whole(answer)
+        said, finish, usage, _ = chat_answer.whole(answer)
         message = _frame(self._model)
         message["content"] = _blocks(said)
         message["stop_reason"] = _stop(finish, calls=bool(said.tool_calls), refused=bool(said.refusal))
         message["usage"] = _usage(usage)
         return msgspec.json.encode(message)
+
+    def at_once(self, answer: bytes) -> bytes:
+        stream = self.stream()
+        stream.say(chat_answer.whole(answer))
+        return stream.ready()
 
     def stream(self) -> "MessagesStream":
         return MessagesStream(self._model)
@@ -43,8 +48,9 @@ class MessagesStream:
         self._events: list[bytes] = []
         self._place = -1  # of the block that is open, or was last
         self._open = ""  # its type
-        self._calls: dict[int, list[Call]] = {}  # pieces that wait, by index: the first call's do not
-        self._streamed = 0  # the first call's index
+        self._thought = ""  # what it has said so far, where it is a thought
+        self._calls: dict[int, list[Call]] = {}  # pieces that wait: the first call's do not
+        self._numbers = CallNumbers()
         self._refused = False
         self._finish: str | None = None
         self._usage: Usage | None = None
@@ -74,6 +80,13 @@ class MessagesStream:
         ready, self._events = b"".join(self._events), []
         return ready
 
+    def say(self, answer: chat_answer.Whole) -> None:
+        """All of it at once."""
+        self._begin()
+        self._add(answer.said)
+        self._finish, self._usage = answer.finish, answer.usage
+        self._end()
+
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
@@ -102,8 +115,10 @@ class MessagesStream:
             self._close_block()
             return
         self._opened("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-        if block.get("thinking"):
-            self._delta(type="thinking_delta", thinking=str(block["thinking"]))
+        text = thoughts.fresh(self._thought, block)
+        self._thought += text
+        if text:
+            self._delta(type="thinking_delta", thinking=text)
         if block.get("signature"):
             self._delta(type="signature_delta", signature=str(block["signature"]))
             self._close_block()
@@ -111,14 +126,11 @@ class MessagesStream:
     def _use(self, piece: Call) -> None:
         """A piece of a call: of the first one, which is told as it comes, or of another, which waits for the end:
         pieces of several may come in turns, and only one block may be open."""
-        index = piece.index
-        if index is None:
-            index = len(self._calls) if piece.id or not self._calls else len(self._calls) - 1
-        if not self._calls:
+        number = self._numbers.of(piece)
+        if number == 0 and not self._calls:
             self._start_call(piece)
-            self._streamed = index
-        pieces = self._calls.setdefault(index, [])
-        if index == self._streamed:
+        pieces = self._calls.setdefault(number, [])
+        if number == 0:
             self._tell(piece)
         else:
             pieces.append(piece)
@@ -158,7 +170,7 @@ class MessagesStream:
     def _close_block(self) -> None:
         if self._open:
             self._emit("content_block_stop", index=self._place)
-        self._open = ""
+        self._open = self._thought = ""
 
     def _delta(self, **delta: Any) -> None:
         self._emit("content_block_delta", index=self._place, delta=delta)

@@ -3,7 +3,7 @@ of November 2026), whole or event by event."""
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from stile.core import sse
 from stile.core.body import Fields
 from stile.dialects import chat_answer, thoughts
-from stile.dialects.chat_answer import Call, Said, Usage
+from stile.dialects.chat_answer import Call, CallNumbers, Said, Usage
 from stile.dialects.translation import Chat, Json, Names
 from stile.errors import UpstreamFailed
 
@@ -33,6 +33,7 @@ _ECHOED: Mapping[str, Any] = {
     "truncation": "disabled",
     "user": None,
 }
+COMPLETED, INCOMPLETE = "completed", "incomplete"
 _NULL = b"null"
 
 _Open = TypeVar("_Open", "_Reasoning", "_Message")
@@ -50,10 +51,18 @@ class ResponsesTranslation:
         self._shows_thoughts = b"reasoning.encrypted_content" in bytes(said.get("include", b""))
 
     def whole(self, answer: bytes) -> bytes:
-        said, finish, usage = chat_answer.whole(answer)
+        said, finish, usage, chances = chat_answer.whole(answer)
         response = self._response()
-        response.add(said)
+        response.add(said, chances)
         return msgspec.json.encode(response.finish(finish, usage))
+
+    def at_once(self, answer: bytes) -> bytes:
+        said, finish, usage, chances = chat_answer.whole(answer)
+        response = self._response()
+        response.begin()
+        response.add(said, chances)
+        response.finish(finish, usage)
+        return response.events()
 
     def stream(self) -> "ResponsesStream":
         return ResponsesStream(self._response())
@@ -86,7 +95,7 @@ class ResponsesStream:
                 choice = chunk.choices[0]
                 self._finish = choice.finish_reason or self._finish
                 if choice.delta is not None:
-                    self._response.add(choice.delta)
+                    self._response.add(choice.delta, choice.chances)
 
     def close(self) -> None:
         if self._finish is None:
@@ -113,6 +122,7 @@ class _Response:
         self._output: list[Json] = []
         self._open: _Reasoning | _Message | None = None  # the message, or the reasoning, that goes on
         self._calls: dict[int, _Call] = {}
+        self._numbers = CallNumbers()
         self._fields: Json = {
             "id": _id("resp"),
             "object": "response",
@@ -137,23 +147,24 @@ class _Response:
         self.emit("response.created", response=self._fields)
         self.emit("response.in_progress", response=self._fields)
 
-    def add(self, said: Said) -> None:
+    def add(self, said: Said, chances: list[Json]) -> None:
         if said.thought or said.thinking_blocks:
             reasoning = self._opened(_Reasoning)
             reasoning.add(said.thought, said.thinking_blocks or [])
         if text := said.text:
-            self._opened(_Message).add("output_text", text)
+            self._opened(_Message).add("output_text", text, chances)
         if said.refusal:
             self._opened(_Message).add("refusal", said.refusal)
         for piece in said.tool_calls or ():
             self._call(piece)
 
     def finish(self, reason: str, usage: Usage | None) -> Json:
-        """The response at its end."""
-        self._close()
-        for call in self._calls.values():
-            call.close()
+        """The response at its end. What was cut off is the item that came last."""
         why = _INCOMPLETE.get(reason)
+        last = self._open or (next(reversed(self._calls.values())) if self._calls else None)
+        for item in (*((self._open,) if self._open else ()), *self._calls.values()):
+            item.close(INCOMPLETE if why and item is last else COMPLETED)
+        self._open = None
         self._fields["status"] = "incomplete" if why else "completed"
         self._fields["incomplete_details"] = {"reason": why} if why else None
         self._fields["usage"] = _usage(usage)
@@ -179,18 +190,15 @@ class _Response:
 
     def _close(self) -> None:
         if self._open is not None:
-            self._open.close()
+            self._open.close(COMPLETED)
             self._open = None
 
     def _call(self, piece: Call) -> None:
-        """A piece of a call belongs to the one of its index; those without an index are whole, or go on the last."""
-        index = piece.index
-        if index is None:
-            index = len(self._calls) if piece.id or not self._calls else len(self._calls) - 1
-        if index not in self._calls:
+        number = self._numbers.of(piece)
+        if number not in self._calls:
             self._close()
-            self._calls[index] = _Call(self, piece, self._names)
-        self._calls[index].add((piece.function and piece.function.arguments) or "")
+            self._calls[number] = _Call(self, piece, self._names)
+        self._calls[number].add((piece.function and piece.function.arguments) or "")
 
 
 class _Reasoning:
@@ -211,13 +219,14 @@ class _Reasoning:
             self._text.append(text)
             self._emit("response.reasoning_summary_text.delta", delta=text)
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         text = "".join(self._text)
         if text:
             part = {"type": "summary_text", "text": text}
             self._emit("response.reasoning_summary_text.done", text=text)
             self._emit("response.reasoning_summary_part.done", part=part)
             self._item["summary"] = [part]
+        self._item["status"] = status
         if self._response.shows_thoughts:
             self._item["encrypted_content"] = thoughts.sealed(text, self._blocks)
         self._response.emit("response.output_item.done", output_index=self._place, item=self._item)
@@ -233,6 +242,7 @@ class _Message:
         self._response = response
         self._kind = ""
         self._text: list[str] = []
+        self._chances: list[Json] = []
         self._item: Json = {
             "id": _id("msg"),
             "type": "message",
@@ -242,7 +252,7 @@ class _Message:
         }
         self._place = response.begin_item(self._item)
 
-    def add(self, kind: str, text: str) -> None:
+    def add(self, kind: str, text: str, chances: list[Json] | None = None) -> None:
         if kind != self._kind:
             self._close_part()
             self._kind = kind
@@ -251,25 +261,26 @@ class _Message:
         if kind == "refusal":
             self._emit("response.refusal.delta", delta=text)
         else:
-            self._emit("response.output_text.delta", delta=text, logprobs=[])
+            self._chances += chances or ()
+            self._emit("response.output_text.delta", delta=text, logprobs=chances or [])
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         self._close_part()
-        self._item["status"] = "completed"
+        self._item["status"] = status
         self._response.emit("response.output_item.done", output_index=self._place, item=self._item)
 
     def _close_part(self) -> None:
         if not self._kind:
             return
         text = "".join(self._text)
-        part = _part(self._kind, text)
+        part = _part(self._kind, text, self._chances)
         if self._kind == "refusal":
             self._emit("response.refusal.done", refusal=text)
         else:
-            self._emit("response.output_text.done", text=text, logprobs=[])
+            self._emit("response.output_text.done", text=text, logprobs=self._chances)
         self._emit("response.content_part.done", part=part)
         self._item["content"].append(part)
-        self._kind, self._text = "", []
+        self._kind, self._text, self._chances = "", [], []
 
     def _emit(self, kind: str, **fields: Any) -> None:
         place = len(self._item["content"])
@@ -301,18 +312,18 @@ class _Call:
         if arguments and not self._is_custom:
             self._emit("response.function_call_arguments.delta", delta=arguments)
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         arguments = "".join(self._arguments)
-        self._item["status"] = "completed"
+        self._item["status"] = status
         if self._is_custom:
             told = _told(arguments)
             self._item["input"] = told
             self._emit("response.custom_tool_call_input.delta", delta=told)
             self._emit("response.custom_tool_call_input.done", input=told)
         else:
-            self._item["arguments"] = arguments or "{}"
-            name = self._item["name"]
-            self._emit("response.function_call_arguments.done", arguments=arguments or "{}", name=name)
+            arguments = arguments or ("{}" if status == COMPLETED else "")
+            self._item["arguments"] = arguments
+            self._emit("response.function_call_arguments.done", arguments=arguments, name=self._item["name"])
         self._response.emit("response.output_item.done", output_index=self._place, item=self._item)
 
     def _emit(self, kind: str, **fields: Any) -> None:
@@ -320,19 +331,22 @@ class _Call:
 
 
 def _told(arguments: str) -> str:
-    """What a custom tool is told: the function's one parameter; of a model that did not keep to it, all it said."""
-    try:
-        fields = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return arguments
-    told = fields.get("input") if isinstance(fields, dict) else None
-    return told if isinstance(told, str) else arguments
+    """What a custom tool is told: the function's one parameter, as far as it came; of a model that did not keep to it,
+    all it said."""
+    for end in ("", '"}'):
+        try:
+            fields = msgspec.json.decode(arguments.rstrip("\\") + end if end else arguments)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        told = fields.get("input") if isinstance(fields, dict) else None
+        return told if isinstance(told, str) else arguments
+    return arguments
 
 
-def _part(kind: str, text: str) -> Json:
+def _part(kind: str, text: str, chances: Sequence[Json] = ()) -> Json:
     if kind == "refusal":
         return {"type": "refusal", "refusal": text}
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": chances}
 
 
 def _usage(usage: Usage | None) -> Json | None:

@@ -136,6 +136,9 @@ def _tools(tools: Any, chat: Json, names: Names, dropped: list[str]) -> None:
             dropped.append(f"tools.{kind}")
         else:
             raise unsupported(where, f"a tool of type {kind!r}")
+    called = [function["function"]["name"] for function in functions]
+    if twice := [name for name in names.spaces if called.count(name) > 1]:
+        raise invalid("tools", f"has two tools that are called {twice[0]}")
     if functions:
         chat["tools"] = functions
     else:
@@ -227,12 +230,17 @@ class _Conversation:
         if message["role"] != "tool" and self._waiting:
             self.messages.append({"role": "user", "content": self._waiting})
             self._waiting = []
+        if message["role"] != "assistant":
+            self._thoughts = {}  # of a turn that was broken off
         self.messages.append(message)
 
     def close(self) -> list[Json]:
         """All messages."""
         if self._waiting:
             self.messages.append({"role": "user", "content": self._waiting})
+        for message in self.messages:
+            if message["content"] is None and not message.keys() & {"tool_calls", "refusal"}:
+                message["content"] = ""  # who said nothing at all; null needs a call beside it
         return self.messages
 
     def add(self, item: Json, where: str) -> None:
@@ -258,12 +266,19 @@ class _Conversation:
             raise invalid(f"{where}.role", "must be user, assistant, system or developer")
         content = item.get("content", "")
         if role == "assistant":
-            self._assistant().update(_said_by_assistant(content, where))
+            self._say_as_assistant(_said_by_assistant(content, where))
         else:
             self.say({"role": role, "content": content if isinstance(content, str) else _parts(content, where)})
 
+    def _say_as_assistant(self, said: Json) -> None:
+        """Also between a call and its output, where a chat has no message: then it belongs to the call's own."""
+        last = self.messages[-1] if self.messages else {"role": None}
+        if last["role"] == "assistant" and "tool_calls" in last and last["content"] is not None:
+            said["content"] = f"{last['content']}\n\n{said['content'] or ''}"
+        self._assistant(calls="tool_calls" in last).update(said)
+
     def _call(self, item: Json, where: str) -> None:
-        arguments = item.get("arguments", "")
+        arguments = text_of(item.get("arguments", ""), f"{where}.arguments")
         if item["type"] == "custom_tool_call":
             arguments = msgspec.json.encode({_INPUT_PARAMETER: text_of(item.get("input"), f"{where}.input")}).decode()
         call = {

@@ -40,6 +40,12 @@ def of_item(item: Json) -> Json:
     return found
 
 
+def fresh(so_far: str, piece: Json) -> str:
+    """What a piece adds to a block's text: with the signature LiteLLM says the whole text once more."""
+    text = str(piece.get("thinking") or "")
+    return "" if piece.get("signature") and text == so_far else text
+
+
 def merged(blocks: list[Json], news: list[Any]) -> None:
     """Put the news of a stream to the blocks so far: text and signature of one block come in pieces."""
     for piece in news:
@@ -52,5 +58,5 @@ def merged(blocks: list[Json], news: list[Any]) -> None:
                 continue
             last = {"type": "thinking", "thinking": "", "signature": ""}
             blocks.append(last)
-        last["thinking"] += str(piece.get("thinking") or "")
+        last["thinking"] += fresh(last["thinking"], piece)
         last["signature"] += str(piece.get("signature") or "")

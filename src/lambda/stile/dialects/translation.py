@@ -40,6 +40,9 @@ class Translation(Protocol):
     def stream(self) -> Stream:
         """The way back of a streamed answer."""
 
+    def at_once(self, answer: bytes) -> bytes:
+        """The stream that a chat's whole answer stands for, where a stream was asked for. Raises UpstreamFailed."""
+
 
 class Names:
     """Functions of a chat have plain names of up to 64 letters, digits, `_` and `-`. Which tool each one stands for.
@@ -68,20 +71,42 @@ class Chat(msgspec.Struct):
     dropped: list[str]
     names: Names
 
-    def plain(self) -> None:
-        """Leave out what only the translator knows of a message, and servers that speak like OpenAI may refuse."""
+    def plain(self, *, thinks: bool = False) -> None:
+        """Leave out what only the translator knows of a message, and servers that speak like OpenAI may refuse.
+
+        `thinks`: this one wants a model's thoughts back.
+        """
         for message in self.values["messages"]:
             message.pop("thinking_blocks", None)
             message.pop("cache_control", None)
+            if not thinks:
+                message.pop("reasoning_content", None)
             content = message.get("content")
             for part in content if isinstance(content, list) else ():
                 part.pop("cache_control", None)
         for tool in self.values.get("tools", ()):
             tool.pop("cache_control", None)
 
+    def for_translator(self) -> None:
+        """Say what LiteLLM stumbles over, or leaves out, in words that it understands."""
+        for message in self.values["messages"]:
+            if message.get("refusal") and not message.get("content"):
+                message["content"] = message.pop("refusal")
+            for call in message.get("tool_calls", ()):
+                function = call["function"]
+                if not _is_object(function["arguments"]):  # an agent has told the model so, and goes on
+                    function["arguments"] = msgspec.json.encode({"arguments": function["arguments"]}).decode()
+
     def fields(self) -> Fields:
         """The body's top level as it is sent. Raises BadRequest for what JSON cannot say."""
         return {name: raw(value, name) for name, value in self.values.items()}
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def raw(value: Any, name: str) -> msgspec.Raw:
