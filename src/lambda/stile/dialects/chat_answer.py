@@ -30,7 +30,7 @@ class CallNumbers:
     """Which call each piece of a stream belongs to, numbered as they begin.
 
     By its index, as OpenAI has it. But some servers give none, or say 0 of every call: then a name that comes with
-    another id begins another call.
+    another id, or without index and id, begins another call.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class CallNumbers:
         known = self._of_index.get(piece.index)
         named = piece.function is not None and bool(piece.function.name)
         another = known is not None and bool(piece.id) and piece.id != self._ids[known]
-        if known is None or (named and (another or piece.index is None)):
+        if known is None or (named and (another or (piece.index is None and not piece.id))):
             known = self._of_index[piece.index] = len(self._ids)
             self._ids.append(piece.id)
         return known

@@ -321,7 +321,9 @@ class _Call:
             self._emit("response.custom_tool_call_input.delta", delta=told)
             self._emit("response.custom_tool_call_input.done", input=told)
         else:
-            arguments = arguments or ("{}" if status == COMPLETED else "")
+            if not arguments and status == COMPLETED:
+                arguments = "{}"
+                self.add(arguments)  # for those who add the pieces up
             self._item["arguments"] = arguments
             self._emit("response.function_call_arguments.done", arguments=arguments, name=self._item["name"])
         self._response.emit("response.output_item.done", output_index=self._place, item=self._item)
