@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -23,8 +24,9 @@ JSON_CALLS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture
-def sdk(stage: Stage) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{stage.gateway.base}/v1", api_key=stage.gateway.key, max_retries=0)
+def sdk(stage: Stage) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{stage.gateway.base}/v1", api_key=stage.gateway.key, max_retries=0) as client:
+        yield client
 
 
 @pytest.mark.parametrize(("path", "fields"), JSON_CALLS)

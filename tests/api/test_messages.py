@@ -252,6 +252,11 @@ def test_a_whole_answer(stage: Stage) -> None:
     }
 
 
+def test_openais_own_models_are_told_the_length_by_its_new_name(stage: Stage) -> None:
+    sent = heard(stage, model="relayed")
+    assert (sent["max_completion_tokens"], "max_tokens" in sent) == (50, False)
+
+
 def test_a_stream_is_made_of_a_chats_events(stage: Stage) -> None:
     deltas = call_deltas(("call_1", "look", ['{"a"', ":1}"]), ("call_2", "look", ['{"a":2}']))
     stage.says(chat({"reasoning_content": "Hm"}, {"content": "Hel"}, {"content": "lo"}, *deltas, finish="tool_calls"))

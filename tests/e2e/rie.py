@@ -1,5 +1,6 @@
 """AWS's own Runtime Interface Emulator around the built artifact: the binary that the SAM CLI's package carries."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -39,10 +40,11 @@ class Emulator:
             connection.request("POST", _INVOKE, json.dumps(event))
             return connection.getresponse().read()
 
-    def ask(self, method: str, path: str, body: Any = None, key: str = "") -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, key: str = "", **headers: str) -> Answer:
         """An HTTP request as API Gateway hands it over, and the answer as it would hand it back."""
         known = key or self.key
-        raw = self.invoke(event(method, path, body, {"authorization": f"Bearer {known}"} if known else {}))
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        raw = self.invoke(event(method, path, body, sent | ({"authorization": f"Bearer {known}"} if known else {})))
         prelude, separator, rest = raw.partition(SEPARATOR)
         assert separator, raw
         head = json.loads(prelude)
@@ -60,9 +62,16 @@ def event(method: str, path: str, body: Any, headers: dict[str, str]) -> dict[st
         "multiValueQueryStringParameters": None,
         "pathParameters": {"proxy": path.removeprefix("/")},
         "requestContext": {"requestId": "e2e", "identity": {"sourceIp": "192.0.2.7"}},
-        "body": None if body is None else json.dumps(body),
-        "isBase64Encoded": False,
+        "body": _body(body),
+        "isBase64Encoded": isinstance(body, bytes),
     }
+
+
+def _body(body: Any) -> str | None:
+    """As the API hands it over: bytes of a binary type as base64."""
+    if isinstance(body, bytes):
+        return base64.b64encode(body).decode()
+    return None if body is None else json.dumps(body)
 
 
 @contextlib.contextmanager

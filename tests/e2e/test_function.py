@@ -20,9 +20,10 @@ from tests import program
 from tests.e2e import rie
 from tests.e2e.rie import ARTIFACT, Emulator
 from tests.leaks import PROVIDER_KEY
-from tests.mocks import anthropic, cognito, provider
+from tests.mocks import agent, anthropic, cognito, provider
 from tests.mocks import openai as mock
 from tests.mocks.openai import Upstream
+from tests.mocks.provider import Exchange
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -113,6 +114,47 @@ def test_a_streamed_call_a_translated_one_and_errors_come_back_right(
     broken = function.ask("POST", chat, {**relayed, "model": "reset-mid"})
     assert b'"code":"upstream_broken"' in broken.body
     assert function.ask("GET", "/health").json == {"status": "ok"}
+
+
+def test_every_dialect_a_form_and_sound_come_back_right(folder: Path, state: State) -> None:
+    """Through the artifact: relayed, by chat, by chat and LiteLLM; a form as base64; bytes that are no text."""
+    sound = bytes(range(256)) * 8
+
+    async def script(exchange: Exchange) -> None:
+        path = exchange.call.path
+        if path.endswith("/speech"):
+            await exchange.answer(200, sound, {"content-type": "audio/mpeg"})
+        elif path.endswith("/transcriptions"):
+            await exchange.answer(200, json.dumps({"text": str(sound in exchange.call.body)}).encode())
+        else:
+            await talk(exchange)
+
+    talk = agent.script("secret", {}, "")
+    with provider.on_a_thread(script) as upstream:
+        params = {"api_key": PROVIDER_KEY}
+        entries = [
+            {"model_name": "chat", "litellm_params": {"model": "openai/x", "api_base": f"{upstream.url}/v1", **params}},
+            {"model_name": "claude", "litellm_params": {"model": "anthropic/x", "api_base": upstream.url, **params}},
+        ]
+        config = folder / "models.yaml"
+        config.write_text(yaml.safe_dump({"model_list": entries}))
+        settings = {**state.settings, "STILE_CONFIG": str(config)}
+        with rie.running(folder, [str(ARTIFACT / "bootstrap")], state.key, **settings) as function:
+            for model, stream in (("chat", True), ("chat", False), ("claude", True), ("claude", False)):
+                said = function.ask("POST", "/v1/responses", {"model": model, "input": "hi", "stream": stream})
+                assert b"".join(word.encode() for word in agent.GREETING[-2:]) in said.body or stream
+                assert said.status == 200
+                assert (b"event: response.completed" in said.body) is stream
+                asked = {"model": model, "messages": HI, "max_tokens": 9, "stream": stream}
+                said = function.ask("POST", "/v1/messages", asked)
+                assert (said.status, b"event: message_stop" in said.body) == (200, stream)
+            speech = function.ask("POST", "/v1/audio/speech", {"model": "chat", "input": "hi", "voice": "a"})
+            assert (speech.headers["content-type"], speech.body) == ("audio/mpeg", sound)
+            part = b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+            form = part % (b"model", b"chat") + part % (b'file"; filename="a.wav', sound) + b"--x--\r\n"
+            kind = "multipart/form-data; boundary=x"
+            heard = function.ask("POST", "/v1/audio/transcriptions", form, content_type=kind)
+            assert heard.json == {"text": "True"}
 
 
 def test_what_is_no_http_request_gets_a_400_and_the_loop_lives_on(function: Emulator) -> None:

@@ -28,4 +28,6 @@ def through_chat(operation: Operation, fields: Fields, model: str, target: Targe
         chat.for_translator()
     else:
         chat.plain(thinks=target.provider in _WANT_THOUGHTS)
+    if "responses" in target.urls and "max_tokens" in chat.values:  # OpenAI's newer models refuse the old name
+        chat.values["max_completion_tokens"] = chat.values.pop("max_tokens")
     return ResponsesTranslation(chat, model, fields) if operation == "responses" else MessagesTranslation(chat, model)
