@@ -47,6 +47,8 @@ def test_azures_paths_name_the_model(stage: Stage, path: str, fields: dict[str, 
     stage.says({"ok": True})
     answer = stage.ask(f"/openai/deployments/chat{path}?api-version=2026-01-01", {**fields, "model": "other"})
     assert (answer.status, stage.heard.path) == (200, f"/v1{path}")
+    slashed = stage.ask(f"/openai/deployments/a/b{path}?api-version=2026-01-01", fields)
+    assert (slashed.status, slashed.error["code"]) == (404, "model_not_found")
     assert stage.heard.json["model"] == "scripted"
 
 
@@ -231,4 +233,5 @@ def test_the_address_itself_greets(stage: Stage) -> None:
 def test_an_unknown_path_is_a_404_in_the_envelope(stage: Stage, path: str) -> None:
     answer = stage.gateway.ask("POST", path, {})
     assert (answer.status, answer.error["code"]) == (404, "unknown_url")
-    assert stage.gateway.ask("POST", "/v1/messages/nothing", {}).json["error"]["type"] == "not_found_error"
+    for below in ("/v1/messages/nothing", "/messages/nothing", "/openai/v1/messages/nothing"):
+        assert stage.gateway.ask("POST", below, {}).json["error"]["type"] == "not_found_error"

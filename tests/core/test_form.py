@@ -98,11 +98,27 @@ def test_a_boundary_may_be_quoted_and_the_field_may_come_last() -> None:
         body((text("model") + b"\r\n" + text("other"), b"m")),
         body((b"Content-Type: text/plain", b"m")),
         body((b"Content-Disposition: form-data; name=model", b"m")),
+        *(
+            body((b"Content-Disposition: form-data; " + odd, b"m"))
+            for odd in (
+                b'x-name="junk"; name="model"',
+                b'name="junk"; name="model"',
+                b"name=\"junk\"; name*=utf-8''model",
+                b'a=" name="; name="model"',
+                b'name=model; x-name="junk"',
+                b'name="mod\\el"',
+                b'name="model"; x-filename="a"',
+                b'name="model";\r\n filename="a"',
+            )
+        ),
+        body((b'X-Content-Disposition: form-data; name="a"\r\nContent-Disposition: form-data; name=model', b"m")),
+        body((FILE, b'sound\n--%b\nContent-Disposition: form-data; name="model"\n\nm' % LINE.encode())),
+        body((FILE, b"--%b" % LINE.encode())),
         body((b'Content-Disposition: attachment; name="model"', b"m")),
         body((b"X: y\n" + text("model"), b"m")).replace(b"\r\n\r\n", b"\n\n"),
         body(*[(text(f"f{n}"), b"") for n in range(forms.MAX_PARTS + 1)]),
     ],
-    ids=range(13),
+    ids=range(24),
 )
 def test_what_is_no_form_or_could_be_read_in_two_ways_is_refused(data: bytes) -> None:
     with pytest.raises(BadRequest) as refused:
@@ -110,10 +126,53 @@ def test_what_is_no_form_or_could_be_read_in_two_ways_is_refused(data: bytes) ->
     assert refused.value.code == "invalid_form"
 
 
-@pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "multipart/form-data; boundary="])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "",
+        "application/json",
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        f"multipart/form-data; xboundary={LINE}",
+        f"multipart/form-data; boundary={LINE}; boundary=other",
+        f'multipart/form-data; x="boundary={LINE}"; boundary=other',
+        f"multipart/form-data; boundary={LINE}; boundary*=utf-8''other",
+        f"multipart/form-data; boundary={LINE}{'x' * 60}",
+    ],
+)
 def test_another_content_type_is_refused(kind: str) -> None:
     with pytest.raises(BadRequest):
         forms.read(body((text("model"), b"m")), kind)
+
+
+def test_a_file_is_no_text() -> None:
+    form = forms.read(body((FILE.replace(b'"file"', b'"model"'), b"m")), KIND)
+    with pytest.raises(BadRequest, match="must be a text"):
+        form.text("model")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'content-disposition:form-data;name="model"',
+        b'Content-Disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=utf-8',
+        b'Content-Type: text/plain\r\nCONTENT-DISPOSITION: form-data; name="model"',
+    ],
+)
+def test_plain_heads_are_read(head: bytes) -> None:
+    assert forms.read(body((head, b"m")), KIND).text("model") == "m"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'Content-Disposition: form-data; name="f"; filename="a \\"b\\".wav"',
+        b'Content-Disposition: form-data; name="f"; filename="a"; filename*=utf-8\'\'a%20b',
+        b'Content-Disposition: form-data; filename="a"; name="f"',
+    ],
+)
+def test_files_are_known_by_their_names(head: bytes) -> None:
+    assert forms.read(body((head, b"sound")), KIND).files == {"f"}
 
 
 def test_text_that_is_not_utf_8_is_refused_by_name() -> None:

@@ -15,6 +15,7 @@ from stile.errors import PublicError
 from stile.ports import Headers
 
 _NUMBER = re.compile(rb'"sequence_number": ?(\d+)')
+_MESSAGES = re.compile(r"(/openai)?(/v1)?/messages(/|$)")
 _MOST_WORDS = 2000
 
 
@@ -106,7 +107,7 @@ _KINDS = {
 def asked_for(request: Request) -> Envelope:
     """The envelope that a caller expects where any may call: Anthropic's clients say their version of its API."""
     speaks_anthropic = request.header(b"anthropic-version") is not None
-    return ANTHROPIC if speaks_anthropic or request.scope["path"].startswith("/v1/messages") else OPENAI
+    return ANTHROPIC if speaks_anthropic or _MESSAGES.match(request.scope["path"]) else OPENAI
 
 
 def _kind(status: int) -> str:

@@ -76,8 +76,9 @@ def _of_a_response(fields: Fields) -> tuple[Fields, list[str]]:
 
 def _read_form(operation: Operation, request: Request) -> ModelCall:
     form = forms.read(request.body, request.header(b"content-type") or "")
-    bodies.check_names(form.texts)
-    model = request.path_params.get("deployment") or form.text("model")
+    bodies.check_names(form.texts.keys() | form.files)
+    said = form.text("model")
+    model = request.path_params.get("deployment") or said
     if model is None:
         raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
     _check_model(model)

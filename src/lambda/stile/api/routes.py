@@ -30,7 +30,7 @@ _ENVELOPES: dict[Operation, Envelope] = {
 }
 # What they answer is sound, or text in whatever form was asked for: nothing can be put before it.
 _WITHOUT_PULSE = frozenset({"speech", "transcriptions", "translations"})
-_DEPLOYMENT = re.compile(r"/openai/deployments/(?P<deployment>[^/]+)(?P<rest>/.+)")
+_DEPLOYMENT = re.compile(rf"/openai/deployments/(?P<deployment>.+?)(?P<rest>{'|'.join(PATHS.values())})")
 
 
 class Table:
@@ -97,7 +97,7 @@ class Table:
         path = scope["path"]
         if (azure := _DEPLOYMENT.fullmatch(path)) is not None:
             scope["path_params"] = {"deployment": azure["deployment"]}
-            return self._exact.get(f"/v1{azure['rest']}", self._unknown)
+            return self._exact[f"/v1{azure['rest']}"]
         return self._find(path, scope) or self._find(f"/v1{_without_base(path)}", scope) or self._unknown
 
     def _find(self, path: str, scope: Message) -> Endpoint | None:

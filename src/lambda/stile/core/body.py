@@ -4,7 +4,9 @@
 read, so what was looked at is what is sent on. Deeper levels pass unread, but never deeper than MAX_DEPTH.
 """
 
+import array
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,10 +15,13 @@ import msgspec
 from stile.errors import BadRequest
 
 MAX_DEPTH = 200
+MAX_FIELDS = 1000
 
 Fields = dict[str, msgspec.Raw]
 
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+_TO_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # up, and down as a signed byte has it
+_SLICE = 256 * 1024
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _fields = msgspec.json.Decoder(Fields)
 
@@ -79,6 +84,8 @@ def read(body: bytes) -> Fields:
         raise BadRequest(f"The body is not a JSON object: {fault}.", code="invalid_json") from None
     except RecursionError:
         raise _too_deep() from None
+    if len(fields) > MAX_FIELDS:
+        raise BadRequest(f"The body has more than {MAX_FIELDS} fields.", code="invalid_json")
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and depth(body) > MAX_DEPTH:
         raise _too_deep()
     check_names(fields)
@@ -125,6 +132,8 @@ def depth(data: bytes) -> int:
     goes in each round. All of it runs in C: 40 KB of chat takes some 50 µs.
     """
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if len(bare) > _SLICE:
+        return _depth_of_large(bare)
     brackets = b"".join(bare.split(b'"')[::2]).translate(_TO_SQUARE, _NOT_BRACKETS)
     levels = 0
     while brackets and levels <= MAX_DEPTH:
@@ -140,6 +149,20 @@ def check_names(names: Iterable[str]) -> None:
             raise BadRequest(
                 f"'{name}' is the configuration's to say, not a request's.", code="unsupported_parameter", param=name
             )
+
+
+def _depth_of_large(bare: bytes) -> int:
+    """The same in slices, in one pass: neither the time nor the memory that it takes grows with what is nested how."""
+    level = deepest = inside = 0
+    for start in range(0, len(bare), _SLICE):
+        pieces = bare[start : start + _SLICE].split(b'"')
+        steps = array.array("b", b"".join(pieces[inside::2]).translate(_TO_STEPS, _NOT_BRACKETS))
+        inside ^= (len(pieces) - 1) & 1
+        deepest = max(deepest, *itertools.accumulate(steps, initial=level)) if steps else deepest
+        level += sum(steps)
+        if deepest > MAX_DEPTH:
+            return MAX_DEPTH + 1
+    return deepest
 
 
 def _wrong_type(name: str) -> BadRequest:

@@ -1,7 +1,9 @@
 """A multipart form (RFC 7578) as a model call: its texts are read, its files pass untouched.
 
 Nothing is decoded or written anew: a changed field is cut out and put in at its place, so that every other byte, and
-every field that nobody here knows, goes on as it came.
+every field that nobody here knows, goes on as it came. Whoever reads the form behind the gateway must see the same
+fields in it. So it is held to what all readers read alike, and anything else is refused: one boundary, which stands
+nowhere but between parts; one disposition a part, in the plain form; no field twice.
 """
 
 import re
@@ -11,23 +13,34 @@ import msgspec
 from stile.errors import BadRequest
 
 MAX_PARTS = 200
-_BOUNDARY = re.compile(r'multipart/form-data\s*;.*?boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-_NAME = re.compile(rb'content-disposition:\s*form-data\s*;[^\r\n]*?\bname="([^"\r\n]*)"', re.IGNORECASE)
-_FILE = re.compile(rb"content-disposition:[^\r\n]*\bfilename\*?=", re.IGNORECASE)
+
+_WORD = r"[!#$%&'+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = rf'\s*;\s*({_WORD})=(?:({_WORD})|"([^"\\]*)")'
+_CONTENT_TYPE = re.compile(rf"multipart/form-data(?:{_PARAMETER})*\s*;?\s*", re.IGNORECASE)
+_PARAMETERS = re.compile(_PARAMETER)
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, section 5.1.1
+_IS_DISPOSITION = re.compile(rb"content-disposition[ \t]*:", re.IGNORECASE)
+# Names are plain; browsers and curl escape quotes in the names of files.
+_FIELD = rb';[ \t]*(?:name="[^"\\]*"|filename="(?:[^"\\]|\\.)*"|filename\*=[^\s;"]+)'
+_DISPOSITION = re.compile(rb"content-disposition:[ \t]*form-data(?P<fields>(?:%b)*)" % _FIELD, re.IGNORECASE)
+_FIELDS = re.compile(rb';[ \t]*(name|filename\*?)=(?:"([^"\\]*)"|"(?:[^"\\]|\\.)*"|[^\s;"]+)', re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 
 
 class Form(msgspec.Struct, frozen=True):
-    """A form: its bytes, its content type as it was sent, the line between its parts, and where in the bytes the text
-    of each field stands."""
+    """A form: its bytes, its content type as it was sent, the line between its parts, where in the bytes the text of
+    each field stands, and the names of its files."""
 
     body: bytes
     content_type: bytes
     line: bytes
     texts: dict[str, tuple[int, int]]
+    files: frozenset[str]
 
     def text(self, name: str) -> str | None:
-        """A field's text; None where there is no such field. Raises BadRequest when it is not UTF-8."""
+        """A field's text; None where there is no such field. Raises BadRequest when it is a file, or not UTF-8."""
+        if name in self.files:
+            raise BadRequest(f"'{name}' must be a text, not a file.", code="invalid_type", param=name)
         place = self.texts.get(name)
         if place is None:
             return None
@@ -46,20 +59,19 @@ class Form(msgspec.Struct, frozen=True):
 
 
 def read(body: bytes, content_type: str) -> Form:
-    """The form. Raises BadRequest for what is none, for a field that stands there twice, and beyond MAX_PARTS parts."""
-    found = _BOUNDARY.match(content_type.strip())
-    if found is None:
-        raise _malformed("its content type must be multipart/form-data with a boundary")
-    line = b"--" + (found[1] or found[2]).encode("latin-1")
+    """The form. Raises BadRequest for what is none, or could be read in two ways, and beyond MAX_PARTS parts."""
+    line = b"--" + _boundary(content_type).encode("latin-1")
     texts: dict[str, tuple[int, int]] = {}
     files: set[str] = set()
-    for start, end in _parts(body, line):
+    parts = _parts(body, line)
+    if body.count(line) != len(parts) + 1:
+        raise _malformed("its boundary stands inside a part of it")
+    for start, end in parts:
         head_end = body.find(_END_OF_HEAD, start, end)
-        names = _NAME.findall(body, start, head_end) if head_end >= 0 else []
-        if len(names) != 1:
-            raise _malformed("each part of it must have one name")
-        name = names[0].decode("utf-8", "replace")
-        if _FILE.search(body, start, head_end):
+        if head_end < 0:
+            raise _malformed("a part of it has no head")
+        name, is_file = _disposition(body[start + len(b"\r\n") : head_end])
+        if is_file:
             files.add(name)
         elif name in texts and not name.endswith("[]"):
             raise _malformed(f"'{name}' stands in it twice")
@@ -67,7 +79,35 @@ def read(body: bytes, content_type: str) -> Form:
             texts[name] = (head_end + len(_END_OF_HEAD), end)
     if twice := files & texts.keys():
         raise _malformed(f"'{min(twice)}' stands in it twice")
-    return Form(body, content_type.encode("latin-1"), line, texts)
+    return Form(body, content_type.encode("latin-1"), line, texts, frozenset(files))
+
+
+def _boundary(content_type: str) -> str:
+    kind = content_type.strip()
+    found = [match.groups() for match in _PARAMETERS.finditer(kind)] if _CONTENT_TYPE.fullmatch(kind) else []
+    boundaries = [token or quoted for name, token, quoted in found if name.lower() == "boundary"]
+    if len(boundaries) != 1 or not _BOUNDARY.fullmatch(boundaries[0] or ""):
+        raise _malformed("its content type must be multipart/form-data with one boundary")
+    return boundaries[0]
+
+
+def _disposition(head: bytes) -> tuple[str, bool]:
+    """A part's name, and whether it is a file."""
+    lines = head.split(b"\r\n")
+    found = [line for line in lines if _IS_DISPOSITION.match(line)]
+    if len(found) != 1 or any(mark in line for line in lines for mark in (b"\r", b"\n", b"\0")) or _is_folded(lines):
+        raise _malformed("each part of it must have one plain content-disposition")
+    said = _DISPOSITION.fullmatch(found[0].rstrip(b" \t"))
+    fields = [(name.lower(), text) for name, text in _FIELDS.findall(said["fields"])] if said else []
+    names = [text for name, text in fields if name == b"name"]
+    if len(names) != 1 or len({name for name, _ in fields}) != len(fields):
+        raise _malformed("each part of it must have one plain name")
+    return names[0].decode("utf-8", "replace"), len(fields) > 1
+
+
+def _is_folded(lines: list[bytes]) -> bool:
+    """Whether a line goes on in the next one, which not all readers know."""
+    return any(line[:1] in (b" ", b"\t") for line in lines)
 
 
 def _parts(body: bytes, line: bytes) -> list[tuple[int, int]]:
