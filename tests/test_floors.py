@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "__init__"},
     {"core"},
     {"ports", "settings", "telemetry", "yamlfile", "entries", "shown", "dialects"},
-    {"modelentries", "sources", "changes", "patience"},
+    {"modelentries", "sources", "changes", "patience", "answers"},
     {"modelrouting"},
     {"modelfile"},
     {"adapters", "calls", "keyring", "users", "authentication", "catalog"},

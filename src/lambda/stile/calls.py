@@ -10,12 +10,12 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from stile import dialects
+from stile import answers, dialects
 from stile.core import envelope, failures, sse, usage
 from stile.core.body import Fields
 from stile.core.failures import Failure
@@ -36,7 +36,6 @@ UPSTREAM_ERROR = "upstream_error"  # what the log says of a provider's own refus
 IDLE_SECONDS = 300.0  # between two events of a stream, where the configuration says nothing
 
 _JSON: Headers = [(b"content-type", b"application/json")]
-_EVENTS: Headers = [(b"content-type", b"text/event-stream")]
 # Their streams say what was used in an event of its own, when they are asked to; their answers are made of tokens.
 _CHATS = frozenset({"chat", "completions"})
 _TEXTS = _CHATS | {"responses", "messages"}
@@ -190,7 +189,7 @@ class Calls:
         else:
             answer = msgspec.structs.replace(answer, body=self._counted(target, body, call, record))
         if translation is not None:
-            answer = _translated(answer, translation, stream=call.stream)
+            answer = answers.translated(answer, translation, stream=call.stream)
         return told_dropped(answer, call.dropped) if call.dropped else answer
 
     async def _metered(
@@ -259,51 +258,6 @@ def _asked(target: Target, call: ModelCall) -> tuple[Via, UpstreamRequest, Trans
         )
     translation = dialects.through_chat(call.operation, call.fields, call.model, target)
     return way, UpstreamRequest("chat", target, translation.fields, call.stream), translation
-
-
-def _translated(answer: UpstreamAnswer, translation: Translation, *, stream: bool) -> UpstreamAnswer:
-    kept = [header for header in answer.headers if not header[0].startswith(b"content-")]
-    if isinstance(answer.body, bytes) and stream:
-        body = _at_once(translation.at_once(answer.body))
-        answer = msgspec.structs.replace(answer, headers=[*_EVENTS, *kept], body=body)
-    elif isinstance(answer.body, bytes):
-        answer = msgspec.structs.replace(answer, headers=[*_JSON, *kept], body=translation.whole(answer.body))
-    else:
-        answer = msgspec.structs.replace(answer, headers=[*_EVENTS, *kept], body=_rewritten(answer.body, translation))
-    return told_dropped(answer, translation.dropped)
-
-
-async def _rewritten(body: AsyncGenerator[bytes, None], translation: Translation) -> AsyncGenerator[bytes, None]:
-    stream = translation.stream()
-    try:
-        async for chunk in body:
-            failure = _tried(stream.feed, chunk)
-            ready = stream.ready()
-            if ready:
-                yield ready
-            if failure is not None:
-                raise failure
-        failure = _tried(stream.close)
-        ready = stream.ready()
-        if ready:
-            yield ready
-        if failure is not None:
-            raise failure
-    finally:
-        await body.aclose()
-
-
-async def _at_once(events: bytes) -> AsyncGenerator[bytes, None]:
-    yield events
-
-
-def _tried(step: Callable[..., None], *arguments: bytes) -> PublicError | None:
-    """How a step failed, if it did: what came before the failure goes out first."""
-    try:
-        step(*arguments)
-    except PublicError as failure:
-        return failure
-    return None
 
 
 async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: Target) -> _Opened:
