@@ -180,3 +180,25 @@ def test_a_body_over_the_limit_is_named_with_it(stage: Stage, path: str) -> None
     assert connection.status == 413
     assert "33554432" in connection.json["error"]["message"]
     assert connection.json["error"]["type"] == ("request_too_large" if path == MESSAGES else "invalid_request_error")
+
+
+@EVERY
+def test_a_million_objects_are_refused_before_they_are_read(stage: Stage, path: str) -> None:
+    field = "input" if path == RESPONSES else "messages"
+    many = b"[" + b",".join([b"{}"] * 1_000_000) + b"]"
+    sent = body(path, **{field: ["@"]}).replace(b'["@"]', many)
+    assert "250000 arrays and objects" in refused(stage, path, sent)
+
+
+@EVERY
+def test_brackets_in_a_text_are_text(stage: Stage, path: str) -> None:
+    stage.says(whole_chat())
+    sent = body(path).replace(b'"Hi"', json.dumps('[{"a": ["\\""]}] ' * 100_000).encode())
+    assert stage.ask(path, sent).status == 200
+
+
+@EVERY
+def test_endless_names_are_refused(stage: Stage, path: str) -> None:
+    assert "more than 1000 fields" in refused(stage, path, body(path, **{f"x{n}": 1 for n in range(1001)}))
+    assert "over 256 letters" in refused(stage, path, body(path, **{"x" * 300_000: 1}))
+    assert "256 letters at most" in refused(stage, path, body(path, model="m" * 257))

@@ -97,6 +97,8 @@ def _is_json(request: Request) -> bool:
 def _check_model(model: str) -> None:
     if not model:
         raise BadRequest("'model' must not be empty.", code="missing_required_parameter", param="model")
+    if len(model) > bodies.MAX_NAME:
+        raise BadRequest(f"'model' must have {bodies.MAX_NAME} letters at most.", code="invalid_value", param="model")
 
 
 def _check_messages(fields: Fields) -> None:

@@ -5,7 +5,7 @@ so only names that OpenAI publishes pass (openai-python 2.54: CompletionCreatePa
 `thinking`, which every Anthropic client of LiteLLM knows. All others are refused before anything is sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -69,6 +69,7 @@ _SAYS_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "tools": ([],),
 }
+_MAX_LISTED = 20
 _TOOL_FIELDS = {"type", "function", "custom", "cache_control"}
 
 
@@ -79,9 +80,7 @@ def read(fields: Fields, allowed: frozenset[str], defaults: Mapping[str, Any], *
     """
     unknown = sorted(fields.keys() - allowed - HINTS)
     if unknown and (not drop or UNTRANSLATABLE.intersection(unknown)):
-        raise BadRequest(
-            f"This model does not take {', '.join(unknown)}.", code="unsupported_parameter", param=unknown[0]
-        )
+        raise BadRequest(f"This model does not take {listed(unknown)}.", code="unsupported_parameter", param=unknown[0])
     wanted = {name: value for name, value in defaults.items() if name in allowed and name not in _LEFT_OUT}
     for name in (fields.keys() & allowed) - _LEFT_OUT:
         value = decode(fields, name)
@@ -93,6 +92,11 @@ def read(fields: Fields, allowed: frozenset[str], defaults: Mapping[str, Any], *
     if "tools" in wanted:
         wanted["tools"] = _tools(wanted["tools"])
     return wanted
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a message: the first of them, when there are many."""
+    return ", ".join(names[:_MAX_LISTED]) + (" …" if len(names) > _MAX_LISTED else "")
 
 
 def decode(fields: Fields, name: str) -> Any:

@@ -16,7 +16,7 @@ from stile.core.secret import Secret, blotted
 
 ALL_MODELS = "*"  # fallbacks under this name are those of every model without its own
 
-_PLAIN = re.compile(r"[A-Za-z0-9._:/@+~-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9._:/@+~-]{1,256}")
 
 _MADE_KEY = re.compile(r"bedrock-api-key-[A-Za-z0-9+/=]+")  # made of credentials, and kept by nobody for long
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from stile.core.body import Fields
+from stile.core.parameters import listed
 from stile.errors import BadRequest
 
 Json = dict[str, Any]
@@ -172,9 +173,8 @@ def unsupported(where: str, what: str) -> BadRequest:
 def refuse_rest(rest: list[str], dropped: list[str], *, drop: bool) -> None:
     """Parameters that nobody could translate: left out and named where the configuration says so, else refused."""
     if rest and not drop:
-        names = ", ".join(sorted(rest))
         raise BadRequest(
-            f"This model does not take {names}. Leave it out, or set drop_params for the model.",
+            f"This model does not take {listed(sorted(rest))}. Leave it out, or set drop_params for the model.",
             code="unsupported_parameter",
             param=min(rest),
         )
