@@ -454,7 +454,7 @@ def test_a_name_that_is_left_out_cannot_become_a_header_of_its_own(stage: Stage)
     assert answer.headers["x-stile-dropped"] == "gr%C3%B6%C3%9Fe, magic%0D%0Ax-evil%3A%201"
     answer = asked(stage, tools=[{"type": "web_search\r\nx-evil: 1"}])
     assert answer.headers["x-stile-dropped"] == "tools.web_search%0D%0Ax-evil%3A%201"
-    answer = asked(stage, model="loose", **{f"magic-{number}": 1 for number in range(2000)})
+    answer = asked(stage, model="loose", **{f"magic-{number}": 1 for number in range(900)})
     assert len(answer.headers["x-stile-dropped"]) <= 1024
 
 

@@ -131,6 +131,7 @@ class Answer(msgspec.Struct):
 
 
 _MAX_SAID = 2000  # characters of a provider's error
+_DATA, _END = b"data: ", b"\n\n"
 _decoder = msgspec.json.Decoder(Answer)
 
 
@@ -154,8 +155,7 @@ def whole(body: bytes) -> Whole:
 
 def chunks(events: bytes) -> Iterator[Answer | None]:
     """The chunks in whole events, None for the stream's end. Raises UpstreamFailed for an error among them."""
-    for event in sse.split(events):
-        data = sse.data_of(event)
+    for data in _data(events):
         if not data:
             continue
         if data == sse.DONE:
@@ -166,6 +166,12 @@ def chunks(events: bytes) -> Iterator[Answer | None]:
             said = chunk.error.get("message") if isinstance(chunk.error, dict) else None
             raise UpstreamFailed(str(said or chunk.error)[:_MAX_SAID], code="upstream_error")
         yield chunk
+
+
+def _data(events: bytes) -> list[bytes]:
+    if events.startswith(_DATA) and events.endswith(_END) and events.count(b"\n") == len(_END):  # one event, as mostly
+        return [events[len(_DATA) : -len(_END)]]
+    return [sse.data_of(event) for event in sse.split(events)]
 
 
 def _decode(data: bytes) -> Answer:
