@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from stile.core import sse
-from stile.dialects import chat_answer, thoughts
+from stile.dialects import chat_answer, chat_stream, thoughts
 from stile.dialects.chat_answer import Call, CallNumbers, Said, Usage
-from stile.dialects.translation import Chat, Json
+from stile.dialects.chat_stream import ChatStream
+from stile.dialects.translation import Chat, Json, Stream
 from stile.errors import UpstreamFailed
 
 # The event that a stream is made of, written without a detour.
@@ -37,16 +38,15 @@ class MessagesTranslation:
         return msgspec.json.encode(message)
 
     def at_once(self, answer: bytes) -> bytes:
-        stream = self.stream()
-        stream.say(chat_answer.whole(answer))
-        return stream.ready()
+        return chat_stream.at_once(_Message(self._model), answer)
 
-    def stream(self) -> "MessagesStream":
-        return MessagesStream(self._model)
+    def stream(self) -> Stream:
+        return ChatStream(_Message(self._model))
 
 
-class MessagesStream:
-    """A chat's chunks as the events of a message. One block is open at a time, as Anthropic's SDKs expect."""
+class _Message:
+    """A message that grows by what a chat says, and the events that tell of it. One block is open at a time, as
+    Anthropic's SDKs expect."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -57,47 +57,15 @@ class MessagesStream:
         self._calls: dict[int, list[Call]] = {}  # pieces that wait: the first call's do not
         self._numbers = CallNumbers()
         self._refused = False
-        self._finish: str | None = None
-        self._usage: Usage | None = None
-        self._begun = False
-        self._ended = False
 
-    def feed(self, events: bytes) -> None:
-        for chunk in chat_answer.chunks(events):
-            self._begin()
-            if chunk is None:
-                self._finish = self._finish or "stop"
-                self._end()
-                break
-            self._usage = chunk.usage or self._usage
-            if chunk.choices:
-                choice = chunk.choices[0]
-                self._finish = choice.finish_reason or self._finish
-                if choice.delta is not None:
-                    self._add(choice.delta)
-
-    def close(self) -> None:
-        if self._finish is None:
-            raise UpstreamFailed("The provider broke off its answer.", code="upstream_broken")
-        self._end()
-
-    def ready(self) -> bytes:
+    def events(self) -> bytes:
         ready, self._events = b"".join(self._events), []
         return ready
 
-    def say(self, answer: chat_answer.Whole) -> None:
-        """All of it at once."""
-        self._begin()
-        self._add(answer.said)
-        self._finish, self._usage = answer.finish, answer.usage
-        self._end()
+    def begin(self) -> None:
+        self._emit("message_start", message=_frame(self._model))
 
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._emit("message_start", message=_frame(self._model))
-
-    def _add(self, said: Said) -> None:
+    def add(self, said: Said, _: list[Json]) -> None:
         for block in said.thinking_blocks or ():
             self._think(block)
         if said.thought and not said.thinking_blocks:
@@ -150,18 +118,15 @@ class MessagesStream:
         if piece.function and piece.function.arguments:
             self._delta(type="input_json_delta", partial_json=piece.function.arguments)
 
-    def _end(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
+    def finish(self, reason: str, usage: Usage | None) -> None:
         for pieces in self._calls.values():
             for place, piece in enumerate(pieces):
                 if place == 0:
                     self._start_call(piece)
                 self._tell(piece)
         self._close_block()
-        reason = _stop(self._finish or "stop", calls=bool(self._calls), refused=self._refused)
-        self._emit("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=_usage(self._usage))
+        stop = _stop(reason, calls=bool(self._calls), refused=self._refused)
+        self._emit("message_delta", delta={"stop_reason": stop, "stop_sequence": None}, usage=_usage(usage))
         self._emit("message_stop")
 
     def _opened(self, kind: str, block: Json) -> None:

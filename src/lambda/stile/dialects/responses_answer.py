@@ -10,10 +10,10 @@ import msgspec
 
 from stile.core import sse
 from stile.core.body import Fields
-from stile.dialects import chat_answer, thoughts
+from stile.dialects import chat_answer, chat_stream, thoughts
 from stile.dialects.chat_answer import Call, CallNumbers, Said, Usage
-from stile.dialects.translation import Chat, Json, Names
-from stile.errors import UpstreamFailed
+from stile.dialects.chat_stream import ChatStream
+from stile.dialects.translation import Chat, Json, Names, Stream
 
 # How a chat ended → why a response is not complete.
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -62,58 +62,13 @@ class ResponsesTranslation:
         return msgspec.json.encode(response.finish(finish, usage))
 
     def at_once(self, answer: bytes) -> bytes:
-        said, finish, usage, chances = chat_answer.whole(answer)
-        response = self._response()
-        response.begin()
-        response.add(said, chances)
-        response.finish(finish, usage)
-        return response.events()
+        return chat_stream.at_once(self._response(), answer)
 
-    def stream(self) -> "ResponsesStream":
-        return ResponsesStream(self._response())
+    def stream(self) -> Stream:
+        return ChatStream(self._response())
 
     def _response(self) -> "_Response":
         return _Response(self._frame, self._names, shows_thoughts=self._shows_thoughts)
-
-
-class ResponsesStream:
-    """A chat's chunks as the events of a response."""
-
-    def __init__(self, response: "_Response") -> None:
-        self._response = response
-        self._finish: str | None = None
-        self._usage: Usage | None = None
-        self._begun = False
-        self._ended = False
-
-    def feed(self, events: bytes) -> None:
-        for chunk in chat_answer.chunks(events):
-            if not self._begun:
-                self._begun = True
-                self._response.begin()
-            if chunk is None:
-                self._finish = self._finish or "stop"
-                self._end()
-                break
-            self._usage = chunk.usage or self._usage
-            if chunk.choices:
-                choice = chunk.choices[0]
-                self._finish = choice.finish_reason or self._finish
-                if choice.delta is not None:
-                    self._response.add(choice.delta, choice.chances)
-
-    def close(self) -> None:
-        if self._finish is None:
-            raise UpstreamFailed("The provider broke off its answer.", code="upstream_broken")
-        self._end()
-
-    def ready(self) -> bytes:
-        return self._response.events()
-
-    def _end(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._response.finish(self._finish or "stop", self._usage)
 
 
 class _Response:
