@@ -5,6 +5,7 @@ import asyncio
 import email.parser
 import email.policy
 import io
+import itertools
 from collections.abc import Callable
 
 import aiohttp
@@ -36,7 +37,10 @@ def by_werkzeug(data: bytes, kind: str) -> list[str]:
     """The models that Flask's reader finds, files of that name among them."""
     mime, options = parse_options_header(kind)
     _, texts, files = FormDataParser().parse(io.BytesIO(data), mime, len(data), options)
-    return [*texts.getlist("model"), *(file.read().decode() for file in files.getlist("model"))]
+    found = [*texts.getlist("model"), *(file.read().decode() for file in files.getlist("model"))]
+    for file in itertools.chain.from_iterable(files.listvalues()):
+        file.close()
+    return found
 
 
 def by_email(data: bytes, kind: str) -> list[str]:
@@ -60,7 +64,7 @@ def by_requests(file_name: str) -> Sent:
     fields = {"data": {"model": "before"}, "files": {"file": (file_name, SOUND, "audio/wav")}}
     made = requests.Request("POST", "http://x", **fields).prepare()  # type: ignore[arg-type]
     assert isinstance(made.body, bytes)
-    return made.body, made.headers["content-type"]
+    return made.body, str(made.headers["content-type"])
 
 
 def by_aiohttp(file_name: str) -> Sent:
@@ -76,7 +80,7 @@ def by_aiohttp(file_name: str) -> Sent:
 
 
 def by_curl(file_name: str) -> Sent:
-    """As curl 8 writes it (`curl -F model=before -F file=@…`); since 7.81 it escapes quotes as browsers do."""
+    """As curl 7.88 writes it (`curl -F model=before -F file=@…`): it escapes quotes and line ends as browsers do."""
     line = "------------------------7zJ0yBCJ3OlFWCKtfjCcxc"
     shown = file_name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A").encode()
     head = b'Content-Disposition: form-data; name="file"; filename="%b"\r\nContent-Type: audio/wav' % shown
@@ -93,7 +97,7 @@ CLIENTS: list[Callable[[str], Sent]] = [by_httpx, by_requests, by_aiohttp, by_cu
 @pytest.mark.parametrize("file_name", NAMES)
 def test_what_clients_send_is_taken_whatever_a_file_is_called(client: Callable[[str], Sent], file_name: str) -> None:
     if client is by_aiohttp and "\r" in file_name:
-        with pytest.raises(ValueError, match="newline|CR|control"):
+        with pytest.raises(ValueError, match=r"newline|CR|control"):
             client(file_name)
         return
     sent, kind = client(file_name)
@@ -170,9 +174,6 @@ TRICKS: dict[str, Sent] = {
 @pytest.mark.parametrize("why", TRICKS)
 def test_a_form_that_others_could_read_as_another_models_is_refused(why: str) -> None:
     data, kind = TRICKS[why]
-    try:
-        changed = forms.read(data, kind).with_text("model", "after")
-    except BadRequest as refused:
-        assert refused.code == "invalid_form"
-        return
-    assert by_werkzeug(changed, kind) == by_email(changed, kind) == ["after"]
+    with pytest.raises(BadRequest) as refused:
+        forms.read(data, kind).text("model")
+    assert refused.value.code == ("invalid_type" if why == "a file called model" else "invalid_form")
