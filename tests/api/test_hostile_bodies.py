@@ -191,6 +191,12 @@ def test_a_million_objects_are_refused_before_they_are_read(stage: Stage, path: 
 
 
 @EVERY
+def test_millions_of_values_are_refused_before_they_are_read(stage: Stage, path: str) -> None:
+    sent = body(path, metadata=["@"]).replace(b'["@"]', b"[" + b"1," * 1_100_000 + b"1]")
+    assert "1000000 values" in refused(stage, path, sent)
+
+
+@EVERY
 def test_brackets_in_a_text_are_text(stage: Stage, path: str) -> None:
     stage.says(whole_chat())
     sent = body(path).replace(b'"Hi"', json.dumps('[{"a": ["\\""]}] ' * 100_000).encode())

@@ -314,11 +314,7 @@ def test_tools_go_round_with_results_of_all_kinds(stage: Stage) -> None:
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Let me see", "tool_calls": calls},
         {"role": "tool", "tool_call_id": "t1", "content": "seen"},
-        {
-            "role": "tool",
-            "tool_call_id": "t2",
-            "content": [{"type": "text", "text": "Error:"}, {"type": "text", "text": "broken"}],
-        },
+        {"role": "tool", "tool_call_id": "t2", "content": "Error:\n\nbroken"},
         {"role": "user", "content": [image, {"type": "text", "text": "Go on"}]},
     ]
     function = {"name": "look", "description": "Look", "parameters": {"type": "object"}}
@@ -330,10 +326,74 @@ def test_system_texts_wherever_they_stand(stage: Stage) -> None:
     system = [{"type": "text", "text": "One", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "Two"}]
     sent = heard(stage, system=system, messages=[*HELLO, {"role": "system", "content": "Three"}])
     assert sent["messages"] == [
-        {"role": "system", "content": [{"type": "text", "text": "One"}, {"type": "text", "text": "Two"}]},
+        {"role": "system", "content": "One\n\nTwo"},
         {"role": "user", "content": "Hi"},
         {"role": "system", "content": "Three"},
     ]
+
+
+def test_what_the_system_says_between_calls_and_results_waits_for_them(stage: Stage) -> None:
+    use = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+    found = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "tool_reference", "tool_name": "fetch"}]}
+    said = [*HELLO, {"role": "assistant", "content": [use]}, {"role": "system", "content": "Mind"}]
+    sent = heard(stage, messages=[*said, {"role": "user", "content": [found]}])["messages"]
+    assert [(message["role"], message["content"]) for message in sent] == [
+        ("user", "Hi"),
+        ("assistant", None),
+        ("tool", "The tool fetch is available."),
+        ("system", "Mind"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("finish", "arguments", "given"),
+    [
+        ("length", '{"a": "unf', {}),
+        ("tool_calls", "null", {}),
+        ("tool_calls", "", {}),
+        ("tool_calls", "not json", {"arguments": "not json"}),
+        ("tool_calls", {"a": 1}, {"a": 1}),
+    ],
+)
+def test_arguments_that_are_no_object_cost_no_answer(stage: Stage, finish: str, arguments: Any, given: object) -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}]
+    usage = {"prompt_tokens": 11.0, "completion_tokens": 7.0}
+    stage.says(whole_chat({"tool_calls": calls}, finish=finish, usage=usage))
+    found = answered(stage, tools=[TOOL])
+    assert found["content"][0]["input"] == given
+    assert found["stop_reason"] == ("max_tokens" if finish == "length" else "tool_use")
+
+
+def test_text_behind_a_call_that_goes_on_waits_for_its_end(stage: Stage) -> None:
+    first, piece = call_deltas(("c", "look", ['{"a":1}']))
+    stage.says(chat(first, {"content": "\n"}, piece, {"content": "there"}, finish="tool_calls"))
+    body = {"model": "chat", "max_tokens": 50, "messages": HELLO, "stream": True, "tools": [TOOL]}
+    found = checked(stage.ask(PATH, body).body)
+    deltas = [event["delta"] for event in found if event["type"] == "content_block_delta"]
+    assert [delta.get("partial_json", delta.get("text")) for delta in deltas] == ['{"a":1}', "\nthere"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": {"message": "busy", "type": None, "code": None, "param": None}},
+        {"object": "error", "message": "busy", "type": "x", "code": 40001},
+        {"detail": "busy"},
+        {"error": "busy"},
+    ],
+)
+def test_errors_of_all_forms_are_told_in_their_words(stage: Stage, said: object) -> None:
+    stage.says(said, 429)
+    answer = stage.ask(PATH, {"model": "chat", "max_tokens": 5, "messages": HELLO})
+    assert (answer.status, answer.json["error"]) == (429, {"type": "rate_limit_error", "message": "busy"})
+
+
+def test_who_says_what_belongs_to_another_is_refused(stage: Stage) -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "x"}
+    for role, block in (("assistant", result), ("user", {"type": "tool_use", "id": "t", "name": "n", "input": {}})):
+        answer = stage.ask(PATH, {"model": "chat", "max_tokens": 5, "messages": [{"role": role, "content": [block]}]})
+        assert answer.status == 400
+        assert "to say" in answer.json["error"]["message"]
 
 
 def test_documents_and_pictures(stage: Stage) -> None:
@@ -475,3 +535,5 @@ def test_models_in_anthropics_shape_page_by_page(stage: Stage) -> None:
             sdk.models.retrieve("nope")
         with pytest.raises(sdks.BadRequestError, match="limit"):
             sdk.models.list(limit=0)
+    endless = stage.gateway.ask("GET", f"/v1/models?limit={'9' * 5000}", headers={"anthropic-version": "2023-06-01"})
+    assert endless.status == 400

@@ -234,7 +234,7 @@ def test_an_outputs_media_are_shown_behind_it(stage: Stage) -> None:
     messages = heard(stage, input=[call, output, after])["messages"]
     image = {"type": "image_url", "image_url": {"url": IMAGE}}
     assert messages[1:] == [
-        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "here"}]},
+        {"role": "tool", "tool_call_id": "c", "content": "here"},
         {"role": "user", "content": [image]},
         {"role": "user", "content": "And?"},
     ]

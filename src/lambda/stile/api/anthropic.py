@@ -50,7 +50,7 @@ class Models:
 
 
 def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST:
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(_MOST)) or not 1 <= int(text) <= _MOST:
         raise BadRequest(f"limit must be a number from 1 to {_MOST}.", code="invalid_value", param="limit")
     return int(text)
 

@@ -5,7 +5,7 @@ provider says of itself is kept where it is in the caller's dialect already, els
 """
 
 import re
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -75,8 +75,8 @@ class Anthropic:
 
     def adopted(self, status: int, body: bytes, request_id: str) -> bytes:
         said = _said(body)
-        kind = said.type if said.is_anthropic else _kind(status)
-        return _anthropic(kind, said.message, request_id)
+        kind = said.type if said.is_anthropic and said.type else _kind(status)
+        return _anthropic(kind, said.message or "", request_id)
 
     def event(self, body: bytes, last: bytes) -> bytes:  # noqa: ARG002
         return sse.event(b" ".join(body.splitlines()), b"error")
@@ -120,10 +120,10 @@ def _anthropic(kind: str, message: str, request_id: str) -> bytes:
 
 
 class _Error(msgspec.Struct):
-    message: str = ""
-    type: str = ""
-    code: str | int | None = None
-    param: str | None = None
+    message: str | None = None
+    type: str | None = None
+    code: Any = None
+    param: Any = None
     is_anthropic: bool = False
 
 
@@ -138,7 +138,10 @@ def _said(body: bytes) -> _Error:
         whole = msgspec.json.decode(body, type=_Body)
         said = msgspec.json.decode(whole.error, type=_Error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Error(body[:_MOST_WORDS].decode("utf-8", "replace"))
-    said.is_anthropic = whole.type == "error" and bool(said.type)
+        said = _Error()
+        whole = None
+    said.message = said.message or body[:_MOST_WORDS].decode("utf-8", "replace")
+    said.param = said.param if isinstance(said.param, str) else None
+    said.is_anthropic = whole is not None and whole.type == "error" and bool(said.type)
     said.code = None if said.code is None else str(said.code)
     return said

@@ -17,6 +17,7 @@ from stile.errors import BadRequest
 MAX_DEPTH = 200
 MAX_FIELDS = 1000  # at the top level
 MAX_ITEMS = 250_000  # arrays and objects at all levels: each costs a hundred times its bytes once it is read
+MAX_VALUES = 1_000_000
 MAX_NAME = 256
 
 Fields = dict[str, msgspec.Raw]
@@ -81,8 +82,10 @@ _ALLOWED = {name: frozenset(b"".join(kinds)) for name, kinds in _KINDS.items()}
 def read(body: bytes) -> Fields:
     """The top-level fields of `body`; raises BadRequest for anything that is not a well-formed call."""
     brackets = body.count(b"[") + body.count(b"{")
-    if brackets > MAX_ITEMS and _brackets(body) > MAX_ITEMS:
+    if brackets > MAX_ITEMS and _outside(body, b"[{") > MAX_ITEMS:
         raise BadRequest(f"The body holds more than {MAX_ITEMS} arrays and objects.", code="invalid_json")
+    if body.count(b",") > MAX_VALUES and _outside(body, b",") > MAX_VALUES:
+        raise BadRequest(f"The body holds more than {MAX_VALUES} values.", code="invalid_json")
     try:
         fields = _fields.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
@@ -169,9 +172,10 @@ def _depth_of_large(bare: bytes) -> int:
     return deepest
 
 
-def _brackets(data: bytes) -> int:
-    """How many arrays and objects begin."""
-    return sum(outside.count(b"[") + outside.count(b"{") for outside in _outside_strings(_bare(data)))
+def _outside(data: bytes, marks: bytes) -> int:
+    """How often any of these marks stands outside of strings."""
+    others = bytes(set(range(256)) - set(marks))
+    return sum(len(outside.translate(None, others)) for outside in _outside_strings(_bare(data)))
 
 
 def _bare(data: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """OpenAI's error envelope, `{"error": {message, type, param, code}}`: written, and known when a provider sends one."""
 
-from typing import Literal
+from typing import Any
 
 import msgspec
 
@@ -11,12 +11,14 @@ class _Envelope(msgspec.Struct):
     error: dict[str, msgspec.Raw]
 
 
-class _Event(msgspec.Struct):
-    """An error as the Responses API streams it."""
+class _Loose(msgspec.Struct):
+    """Errors in other forms: as the Responses API streams them and older vLLMs answer (`message`), FastAPI (`detail`),
+    Ollama and llama.cpp (`error`)."""
 
-    type: Literal["error"]
-    message: str
-    code: str | None = None
+    message: str | None = None
+    detail: str | None = None
+    error: str | None = None
+    code: Any = None
     param: str | None = None
 
 
@@ -33,8 +35,10 @@ def keep_or_wrap(body: bytes, status: int, label: str) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        said = msgspec.json.decode(body, type=_Event)
-        return write(said.message, "upstream_error", said.code, said.param)
+        said = msgspec.json.decode(body, type=_Loose)
+        if message := said.message or said.detail or said.error:
+            code = said.code if isinstance(said.code, str) else "upstream_error"
+            return write(message[:MAX_QUOTED], "upstream_error", code, said.param)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     quoted = body[:MAX_QUOTED].decode("utf-8", "replace").strip() or "no message"

@@ -15,7 +15,7 @@ MAX_EVENT_BYTES = 32 * 1024 * 1024
 DONE = b"[DONE]"
 # How the last event of a stream is told from others, in each dialect that has one.
 _LAST = re.compile(
-    rb"\[DONE\]|message_stop|response\.(completed|incomplete|failed)|transcript\.text\.done|image_\w+\.completed"
+    rb"\[DONE\]|message_stop|response\.(completed|incomplete|failed)|(transcript\.text|speech\.audio)\.done|image_\w+\.completed"
 )
 
 _ENDINGS = (b"\n\n", b"\r\n\r\n", b"\r\r")

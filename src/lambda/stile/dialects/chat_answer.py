@@ -15,7 +15,7 @@ from stile.errors import UpstreamFailed
 
 class Function(msgspec.Struct):
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None  # an object from servers of Ollama's kind
 
 
 class Call(msgspec.Struct):
@@ -24,6 +24,15 @@ class Call(msgspec.Struct):
     index: int | None = None
     id: str | None = None
     function: Function | None = None
+
+    @property
+    def name(self) -> str:
+        return (self.function and self.function.name) or ""
+
+    @property
+    def arguments(self) -> str:
+        told = self.function and self.function.arguments
+        return told if isinstance(told, str) else msgspec.json.encode(told).decode() if told is not None else ""
 
 
 class CallNumbers:
@@ -39,7 +48,7 @@ class CallNumbers:
 
     def of(self, piece: Call) -> int:
         known = self._of_index.get(piece.index)
-        named = piece.function is not None and bool(piece.function.name)
+        named = bool(piece.name)
         another = known is not None and bool(piece.id) and piece.id != self._ids[known]
         if known is None or (named and (another or (piece.index is None and not piece.id))):
             known = self._of_index[piece.index] = len(self._ids)
@@ -85,41 +94,41 @@ class Choice(msgspec.Struct):
 
 
 class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: float | None = None
 
 
 class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: float | None = None
 
 
 class Usage(msgspec.Struct):
     """Tokens; those that were read from a cache or written to one are among the prompt's."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
-    cache_creation_input_tokens: int | None = None
+    cache_creation_input_tokens: float | None = None
 
     @property
     def sent(self) -> int:
-        return self.prompt_tokens or 0
+        return int(self.prompt_tokens or 0)
 
     @property
     def received(self) -> int:
-        return self.completion_tokens or 0
+        return int(self.completion_tokens or 0)
 
     @property
     def cached(self) -> int:
-        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+        return int((self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0)
 
     @property
     def written(self) -> int:
-        return self.cache_creation_input_tokens or 0
+        return int(self.cache_creation_input_tokens or 0)
 
     @property
     def reasoned(self) -> int:
-        return (self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0
+        return int((self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens) or 0)
 
 
 class Answer(msgspec.Struct):

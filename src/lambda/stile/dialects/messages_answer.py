@@ -11,13 +11,13 @@ from stile.dialects import chat_answer, chat_stream, thoughts
 from stile.dialects.chat_answer import Call, CallNumbers, Said, Usage
 from stile.dialects.chat_stream import ChatStream
 from stile.dialects.translation import Chat, Json, Stream
-from stile.errors import UpstreamFailed
 
 # The event that a stream is made of, written without a detour.
 _TEXT_DELTA = (
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
     b'"delta":{"type":"text_delta","text":%b}}\n\n'
 )
+_CUT_OFF = ("length", "content_filter")
 _STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "function_call": "tool_use", "content_filter": "refusal"}
 
 
@@ -32,7 +32,7 @@ class MessagesTranslation:
     def whole(self, answer: bytes) -> bytes:
         said, finish, usage, _ = chat_answer.whole(answer)
         message = _frame(self._model)
-        message["content"] = _blocks(said)
+        message["content"] = _blocks(said, cut_off=finish in _CUT_OFF)
         message["stop_reason"] = _stop(finish, calls=bool(said.tool_calls), refused=bool(said.refusal))
         message["usage"] = _usage(usage)
         return msgspec.json.encode(message)
@@ -56,6 +56,8 @@ class _Message:
         self._thought = ""  # what it has said so far, where it is a thought
         self._calls: dict[int, list[Call]] = {}  # pieces that wait: the first call's do not
         self._numbers = CallNumbers()
+        self._thoughts: list[Any] = []  # what was thought behind a call
+        self._held = ""  # and said
         self._refused = False
 
     def events(self) -> bytes:
@@ -66,13 +68,18 @@ class _Message:
         self._emit("message_start", message=_frame(self._model))
 
     def add(self, said: Said, _: list[Json]) -> None:
-        for block in said.thinking_blocks or ():
-            self._think(block)
-        if said.thought and not said.thinking_blocks:
-            self._think({"type": "thinking", "thinking": said.thought})
+        thinking = said.thinking_blocks or ([{"type": "thinking", "thinking": said.thought}] if said.thought else [])
+        if self._calls:
+            self._thoughts += thinking
+        else:
+            for block in thinking:
+                self._think(block)
         text = said.text or said.refusal
         if text:
             self._refused = self._refused or not said.text
+        if text and self._calls:
+            self._held += text  # a call may still go on, and only one block may be open
+        elif text:
             self._opened("text", {"type": "text", "text": ""})
             self._events.append(_TEXT_DELTA % (self._place, msgspec.json.encode(text)))
         for piece in said.tool_calls or ():
@@ -109,14 +116,12 @@ class _Message:
             pieces.append(piece)
 
     def _start_call(self, piece: Call) -> None:
-        name = (piece.function and piece.function.name) or ""
+        name = piece.name
         self._opened("tool_use", {"type": "tool_use", "id": piece.id or _id("toolu"), "name": name, "input": {}})
 
     def _tell(self, piece: Call) -> None:
-        if self._open != "tool_use":
-            raise UpstreamFailed("The provider went on with a call after something else.", code="upstream_broken")
-        if piece.function and piece.function.arguments:
-            self._delta(type="input_json_delta", partial_json=piece.function.arguments)
+        if piece.arguments:
+            self._delta(type="input_json_delta", partial_json=piece.arguments)
 
     def finish(self, reason: str, usage: Usage | None) -> None:
         for pieces in self._calls.values():
@@ -124,6 +129,11 @@ class _Message:
                 if place == 0:
                     self._start_call(piece)
                 self._tell(piece)
+        for block in self._thoughts:
+            self._think(block)
+        if self._held:
+            self._opened("text", {"type": "text", "text": ""})
+            self._delta(type="text_delta", text=self._held)
         self._close_block()
         stop = _stop(reason, calls=bool(self._calls), refused=self._refused)
         self._emit("message_delta", delta={"stop_reason": stop, "stop_sequence": None}, usage=_usage(usage))
@@ -162,7 +172,7 @@ def _frame(model: str) -> Json:
     }
 
 
-def _blocks(said: Said) -> list[Json]:
+def _blocks(said: Said, *, cut_off: bool) -> list[Json]:
     thinking: list[Json] = []
     thoughts.merged(thinking, said.thinking_blocks or [])
     if said.thought and not thinking:
@@ -172,24 +182,23 @@ def _blocks(said: Said) -> list[Json]:
         {
             "type": "tool_use",
             "id": call.id or _id("toolu"),
-            "name": (call.function and call.function.name) or "",
-            "input": _input((call.function and call.function.arguments) or "{}"),
+            "name": call.name,
+            "input": _input(call.arguments, cut_off=cut_off),
         }
         for call in said.tool_calls or ()
     ]
     return [*thinking, *([{"type": "text", "text": text}] if text else []), *calls]
 
 
-def _input(arguments: str) -> Json:
+def _input(arguments: str, *, cut_off: bool) -> Json:
+    """What a tool is called with; of a model that made a slip its words, which come back to it as they were."""
     try:
-        fields = msgspec.json.decode(arguments)
+        fields = msgspec.json.decode(arguments or "{}")
     except (msgspec.DecodeError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise UpstreamFailed(
-            "The provider called a tool with arguments that are no JSON object.", code="upstream_broken"
-        )
-    return fields
+        return {} if cut_off else {"arguments": arguments}
+    if fields is None:
+        return {}
+    return fields if isinstance(fields, dict) else {"arguments": arguments}
 
 
 def _stop(finish: str, *, calls: bool, refused: bool) -> str:

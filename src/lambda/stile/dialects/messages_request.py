@@ -30,7 +30,7 @@ _READ = {"messages", "system", "tools", "tool_choice", "stop_sequences", "thinki
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _THOUGHTS = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
 # Results of Anthropic's own tools, in a conversation that another model goes on with.
-_FOREIGN_BLOCKS = ("server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "tool_search_tool_result")
+_FOREIGN_BLOCKS = ("server_tool_use", "mcp_tool_use")
 _PDF = "application/pdf"
 
 
@@ -56,9 +56,9 @@ def read(fields: Fields, *, drop: bool, thinks: bool) -> Chat:
         conversation.system(said["system"], "system")
     for where, message in objects_of(said.get("messages"), "messages"):
         conversation.add(message, where)
-    if not conversation.messages:
+    chat["messages"] = conversation.close()
+    if not chat["messages"]:
         raise invalid("messages", "must hold at least one message")
-    chat["messages"] = conversation.messages
     return Chat(chat, dropped, Names())
 
 
@@ -118,12 +118,29 @@ class _Conversation:
 
     def __init__(self, dropped: list[str]) -> None:
         self.messages: list[Json] = []
+        self._waiting: list[Json] = []
         self._dropped = dropped
+
+    def close(self) -> list[Json]:
+        """All messages."""
+        self.messages += self._waiting
+        return self.messages
+
+    def _put(self, message: Json) -> None:
+        """Nothing may stand between calls and their results: what the system says there waits for them."""
+        last = self.messages[-1] if self.messages else {}
+        if message["role"] == "system" and ("tool_calls" in last or self._waiting):
+            self._waiting.append(message)
+            return
+        if message["role"] != "tool":
+            self.messages += self._waiting
+            self._waiting = []
+        self.messages.append(message)
 
     def system(self, content: Any, where: str) -> None:
         parts = self._parts(content, where)
         if parts:
-            self.messages.append({"role": "system", "content": _plain(parts)})
+            self._put({"role": "system", "content": _plain(parts)})
 
     def add(self, message: Json, where: str) -> None:
         role, content = message.get("role"), message.get("content", "")
@@ -142,9 +159,11 @@ class _Conversation:
         for block_where, block in objects_of(blocks, where):
             if block.get("type") == "tool_result":
                 self._result(block, block_where, shown)
+            elif block.get("type") in ("tool_use", *_THOUGHTS):
+                raise invalid(block_where, "is an assistant's to say")
         parts = shown + self._parts(content, where)
         if parts or not blocks:
-            self.messages.append({"role": "user", "content": _plain(parts)})
+            self._put({"role": "user", "content": _plain(parts)})
 
     def _result(self, block: Json, where: str, shown: list[Json]) -> None:
         parts = self._parts(block.get("content", ""), f"{where}.content")
@@ -157,13 +176,15 @@ class _Conversation:
         shown += media
         call_id = text_of(block.get("tool_use_id"), f"{where}.tool_use_id")
         message = {"role": "tool", "tool_call_id": call_id, "content": _plain(texts)}
-        self.messages.append(_cached(block, message))
+        self._put(_cached(block, message))
 
     def _assistant(self, content: Any, where: str) -> None:
         message: Json = {"role": "assistant", "content": None}
         blocks = content if isinstance(content, list) else []
         for block_where, block in objects_of(blocks, where):
             kind = str(block.get("type"))
+            if kind == "tool_result":
+                raise invalid(block_where, "is a user's to say")
             if kind == "tool_use":
                 message.setdefault("tool_calls", []).append(_call(block, block_where))
             elif kind in _THOUGHTS:
@@ -173,7 +194,7 @@ class _Conversation:
         if parts:
             message["content"] = _plain(parts)
         if parts or "tool_calls" in message:
-            self.messages.append(message)
+            self._put(message)
 
     def _parts(self, content: Any, where: str) -> list[Json]:
         """What is said and shown; tools' calls and results, and thoughts, have places of their own."""
@@ -182,7 +203,7 @@ class _Conversation:
         parts = []
         for block_where, block in objects_of(content, where):
             kind = str(block.get("type"))
-            if kind in _FOREIGN_BLOCKS:
+            if kind in _FOREIGN_BLOCKS or (kind.endswith("_tool_result") and kind != "tool_result"):
                 self._dropped.append(f"messages.{kind}")
             elif kind not in ("tool_use", "tool_result", *_THOUGHTS):
                 parts.append(_cached(block, _part(block, kind, block_where)))
@@ -207,6 +228,10 @@ def _part(block: Json, kind: str, where: str) -> Json:
         return {"type": "image_url", "image_url": {"url": url}}
     if kind == "document":
         return _document(block, object_of(block.get("source"), f"{where}.source"), where)
+    if kind == "tool_reference":  # all tools are there already
+        return {"type": "text", "text": f"The tool {block.get('tool_name', '')} is available."}
+    if kind == "compaction":
+        return {"type": "text", "text": text_of(block.get("content"), f"{where}.content")}
     if kind == "search_result":
         texts = [str(part.get("text", "")) for part in list_of(block.get("content"), where) if isinstance(part, dict)]
         return {"type": "text", "text": "\n".join([str(block.get("title", "")), str(block.get("source", "")), *texts])}

@@ -164,7 +164,7 @@ class _Response:
         if number not in self._calls:
             self._close()
             self._calls[number] = _Call(self, piece, self._names)
-        self._calls[number].add((piece.function and piece.function.arguments) or "")
+        self._calls[number].add(piece.arguments)
 
 
 class _Reasoning:
@@ -261,7 +261,7 @@ class _Call:
     def __init__(self, response: _Response, piece: Call, names: Names) -> None:
         self._response = response
         self._arguments: list[str] = []
-        flat = (piece.function and piece.function.name) or ""
+        flat = piece.name
         self._is_custom = flat in names.custom
         space, name = names.spaces.get(flat, (None, flat))
         call_id = piece.id or _id("call")

@@ -85,6 +85,8 @@ class Chat(msgspec.Struct):
             content = message.get("content")
             for part in content if isinstance(content, list) else ():
                 part.pop("cache_control", None)
+            if isinstance(content, list) and message["role"] != "user" and all("text" in part for part in content):
+                message["content"] = "\n\n".join(part["text"] for part in content)  # some take only strings there
         for tool in self.values.get("tools", ()):
             tool.pop("cache_control", None)
 
