@@ -119,7 +119,7 @@ def running(folder: Path) -> Iterator[Stage]:
     """Both, until the block ends."""
     with provider.on_a_thread(agent.script("", {}, "")) as upstream:
         models = {
-            "relayed": ("openai/scripted", f"{upstream.url}/v1", {}, _TAKES),
+            "relayed": ("openai/scripted", f"{upstream.url}/v1", {"extra_headers": {"x-own": "1"}}, _TAKES),
             "claude": (f"anthropic/{anthropic.MODEL}", upstream.url, {}, None),
             "chat": ("openai/scripted", f"{upstream.url}/v1", {}, None),
             "loose": ("openai/scripted", f"{upstream.url}/v1", {"drop_params": True}, None),

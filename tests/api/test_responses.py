@@ -114,6 +114,7 @@ def test_a_kept_answer_is_looked_up_deleted_and_cancelled(stage: Stage) -> None:
     assert stage.heard.path == "/v1/responses/resp_1/cancel"
     assert gateway.ask("GET", f"{PATH}/resp_1/input_items").status == 200
     assert "authorization" in stage.heard.headers
+    assert stage.heard.headers["x-own"] == "1"
 
 
 def test_an_answer_that_nobody_keeps_is_a_404_and_an_odd_id_is_asked_nowhere(stage: Stage) -> None:

@@ -44,6 +44,7 @@ _ACCEPT_ANY = (b"accept", b"*/*")
 _ANSWER_ANYTHING = frozenset({"speech", "transcriptions", "translations"})  # sound, or text in the form asked for
 _TELL_USAGE_IF_ASKED = frozenset({"chat", "completions"})
 _VERSION = (b"anthropic-version", b"2023-06-01")  # the API refuses calls without one
+_MOST_BETAS = 256  # remembered of one place: callers choose their names
 _STATIC = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 _log = logging.getLogger("stile.relay")
@@ -69,7 +70,7 @@ class RelayUpstream:
     async def look_up(self, target: Target, method: str, path: str) -> UpstreamAnswer:
         """Ask about an answer that the target keeps: `path` goes on behind its address for responses."""
         url = f"{target.urls['responses']}{path}"
-        headers = [*_OWN, _ACCEPT_ANY, *await self._credentials(target)]
+        headers = _with_own([*_OWN, _ACCEPT_ANY, *await self._credentials(target)], target)
         try:
             if method == "POST":
                 found = await self._client.post(url, [*headers, (b"content-type", JSON)], b"{}")
@@ -122,7 +123,7 @@ class RelayUpstream:
             if not more:
                 break
             refused.update(more)
-        if answer.status < 400 and refused - known:
+        if answer.status < 400 and refused - known and len(refused) <= _MOST_BETAS:
             self._refused_betas[url] = refused
             _log.warning("%s takes none of these betas: %s; they are left out", url, ", ".join(sorted(refused - known)))
         return told_dropped(answer, left_out)
@@ -134,10 +135,7 @@ class RelayUpstream:
         headers = [*_OWN, (b"content-type", kind), accept, *request.headers, *await self._credentials(target)]
         if request.operation in ANTHROPIC and not any(name == _VERSION[0] for name, _ in headers):
             headers.append(_VERSION)
-        if target.headers:
-            own = {name.encode(): value.reveal().encode() for name, value in target.headers.items()}
-            headers = [*(header for header in headers if header[0] not in own), *own.items()]
-        posted = await self._client.post(target.urls[request.operation], headers, body)
+        posted = await self._client.post(target.urls[request.operation], _with_own(headers, target), body)
         return await _answer(posted, target, request.operation)
 
     async def _credentials(self, target: Target) -> Headers:
@@ -163,6 +161,14 @@ async def _answer(answer: HttpAnswer, target: Target, operation: Operation) -> U
     if operation == "speech":
         return UpstreamAnswer(answer.status, down, _bytes(answer, target), events=False)
     return UpstreamAnswer(answer.status, down, await answer.read())
+
+
+def _with_own(headers: list[tuple[bytes, bytes]], target: Target) -> list[tuple[bytes, bytes]]:
+    """The headers with those that the configuration sets for the target, which go before all others."""
+    if not target.headers:
+        return headers
+    own = {name.encode(): value.reveal().encode() for name, value in target.headers.items()}
+    return [*(header for header in headers if header[0] not in own), *own.items()]
 
 
 async def _failure(answer: HttpAnswer, target: Target) -> UpstreamAnswer:
