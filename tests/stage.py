@@ -118,7 +118,7 @@ def events(body: bytes) -> list[dict[str, Any]]:
 def running(folder: Path) -> Iterator[Stage]:
     """Both, until the block ends."""
     with provider.on_a_thread(agent.script("", {}, "")) as upstream:
-        models = {
+        models: dict[str, tuple[str, str, dict[str, Any], list[str] | None]] = {
             "relayed": ("openai/scripted", f"{upstream.url}/v1", {"extra_headers": {"x-own": "1"}}, _TAKES),
             "claude": (f"anthropic/{anthropic.MODEL}", upstream.url, {}, None),
             "chat": ("openai/scripted", f"{upstream.url}/v1", {}, None),
