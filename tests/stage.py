@@ -1,8 +1,9 @@
 """A gateway and one provider before which it stands, whose next answer each test sets. Its models:
 
 `relayed`, an OpenAI that takes Responses; `claude`, an Anthropic; `chat`, a server that only chats; `loose`, the same
-with `drop_params`; `thinks`, one that wants thoughts back; `translated`, an Anthropic for LiteLLM; `two`, which only
-chats and falls back to `relayed`; `responds`, an OpenAI that takes Responses and no chat.
+with `drop_params`; `thinks`, one that wants thoughts back; `translated`, an Anthropic for LiteLLM; `lenient`, the same
+with `drop_params`; `two`, which only chats and falls back to `relayed`; `responds`, an OpenAI that takes Responses and
+no chat.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests import leaks, program
+from tests import leaks, program, strict
 from tests.mocks import agent, anthropic, provider
 from tests.mocks.provider import Call, Exchange, Provider
 from tests.program import Answer, Program
@@ -56,6 +57,22 @@ class Stage:
 
     def ask(self, path: str, body: object, **headers: str) -> Answer:
         return self.gateway.ask("POST", path, body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+    def answered(self, path: str, kind: Any, body: dict[str, Any]) -> dict[str, Any]:
+        """A whole answer, which is one and of this type."""
+        answer = self.ask(path, body)
+        assert answer.status == 200, answer.body
+        found: dict[str, Any] = answer.json
+        strict.check(found, kind)
+        return found
+
+    def chat_of(self, path: str, kind: Any, body: dict[str, Any]) -> dict[str, Any]:
+        """The chat that a body becomes."""
+        self.says(whole_chat())
+        self.answered(path, kind, body)
+        assert self.heard.path == "/v1/chat/completions"
+        found: dict[str, Any] = self.heard.json
+        return found
 
     @property
     def heard(self) -> Call:
@@ -124,6 +141,7 @@ def running(folder: Path) -> Iterator[Stage]:
             "chat": ("openai/scripted", f"{upstream.url}/v1", {}, None),
             "loose": ("openai/scripted", f"{upstream.url}/v1", {"drop_params": True}, None),
             "translated": (f"anthropic/{anthropic.MODEL}", upstream.url, {}, None),
+            "lenient": (f"anthropic/{anthropic.MODEL}", upstream.url, {"drop_params": True}, None),
             "two": ("openai/scripted", f"{upstream.url}/v1", {}, None),
             "thinks": ("hosted_vllm/scripted", f"{upstream.url}/v1", {}, None),
             "responds": ("openai/responses/scripted", f"{upstream.url}/v1", {}, None),

@@ -12,7 +12,8 @@ FLOORS = [
     {"errors", "__init__"},
     {"core"},
     {"ports", "settings", "telemetry", "yamlfile", "entries", "shown", "dialects"},
-    {"modelentries", "sources", "changes", "patience", "answers"},
+    {"modelvalues", "sources", "changes", "patience", "answers"},
+    {"modelentries"},
     {"modelrouting"},
     {"modelfile"},
     {"adapters", "calls", "keyring", "users", "authentication", "catalog"},
@@ -33,7 +34,7 @@ LIBRARIES: dict[str, set[str]] = {
     "msgspec": set().union(*FLOORS) | {HOSTS},
     "uvicorn": {HOSTS},
     "uvloop": {HOSTS},
-    "yaml": {"yamlfile", "modelentries", "modelrouting", "modelfile"},
+    "yaml": {"yamlfile", "modelvalues", "modelentries", "modelrouting", "modelfile"},
     "yarl": {"adapters"},
 }
 FILES = sorted(path for path in (ROOT / "stile").rglob("*.py"))

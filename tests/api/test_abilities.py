@@ -105,3 +105,12 @@ def test_chats_and_messages_reach_a_model_that_only_responds(stage: Stage) -> No
     assert answer.json["content"] == [{"type": "text", "text": "Hello"}]
     assert stage.heard.json["max_output_tokens"] == 50
     assert stage.ask("/v1/responses", {"model": "responds", "input": "Hi"}).json["id"] == "resp_1"
+
+
+def test_one_header_names_what_the_dialect_and_the_translator_left_out(stage: Stage) -> None:
+    """The one leaves out the hint, the other what the model does not take."""
+    stage.says(anthropic.message())
+    answer = stage.ask(
+        "/v1/responses", {"model": "lenient", "input": "Hi", "store": True, "text": {"verbosity": "low"}}
+    )
+    assert (answer.status, answer.headers["x-stile-dropped"]) == (200, "verbosity, store")

@@ -38,19 +38,11 @@ def checked(body: bytes) -> list[dict[str, Any]]:
 
 
 def answered(stage: Stage, **fields: Any) -> dict[str, Any]:
-    answer = stage.ask(PATH, {"model": "chat", "max_tokens": 50, "messages": HELLO, **fields})
-    assert answer.status == 200, answer.body
-    found: dict[str, Any] = answer.json
-    strict.check(found, Message)
-    return found
+    return stage.answered(PATH, Message, {"model": "chat", "max_tokens": 50, "messages": HELLO, **fields})
 
 
 def heard(stage: Stage, **fields: Any) -> dict[str, Any]:
-    """The chat that a body becomes."""
-    stage.says(whole_chat())
-    answered(stage, **fields)
-    found: dict[str, Any] = stage.heard.json
-    return found
+    return stage.chat_of(PATH, Message, {"model": "chat", "max_tokens": 50, "messages": HELLO, **fields})
 
 
 # Relayed

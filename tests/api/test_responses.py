@@ -28,20 +28,11 @@ def checked(body: bytes) -> list[dict[str, Any]]:
 
 
 def answered(stage: Stage, **fields: Any) -> dict[str, Any]:
-    answer = stage.ask(PATH, {"model": "chat", "input": "Hi", **fields})
-    assert answer.status == 200, answer.body
-    found: dict[str, Any] = answer.json
-    strict.check(found, Response)
-    return found
+    return stage.answered(PATH, Response, {"model": "chat", "input": "Hi", **fields})
 
 
 def heard(stage: Stage, **fields: Any) -> dict[str, Any]:
-    """The chat that a body becomes."""
-    stage.says(whole_chat())
-    answered(stage, **fields)
-    assert stage.heard.path == "/v1/chat/completions"
-    found: dict[str, Any] = stage.heard.json
-    return found
+    return stage.chat_of(PATH, Response, {"model": "chat", "input": "Hi", **fields})
 
 
 # Relayed

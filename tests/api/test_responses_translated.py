@@ -50,22 +50,16 @@ def asked(stage: Stage, **fields: Any) -> Answer:
 
 def answered(stage: Stage, **fields: Any) -> dict[str, Any]:
     """The answer, whole or put together from its stream."""
+    body = {"model": "chat", "input": "Hi", **fields}
+    if not fields.get("stream"):
+        return stage.answered(PATH, Response, body)
     answer = asked(stage, **fields)
     assert answer.status == 200, answer.body
-    if fields.get("stream"):
-        return assembly.of(events(answer.body))
-    found: dict[str, Any] = answer.json
-    strict.check(found, Response)
-    return found
+    return assembly.of(events(answer.body))
 
 
 def heard(stage: Stage, **fields: Any) -> dict[str, Any]:
-    """The chat that a body becomes."""
-    stage.says(whole_chat())
-    answered(stage, **fields)
-    assert stage.heard.path == "/v1/chat/completions"
-    found: dict[str, Any] = stage.heard.json
-    return found
+    return stage.chat_of(PATH, Response, {"model": "chat", "input": "Hi", **fields})
 
 
 def streamed(*blocks: tuple[dict[str, Any], Sequence[dict[str, Any]]], reason: str = "tool_use") -> list[bytes]:

@@ -11,7 +11,8 @@ import yaml
 
 from stile.core.providers import ECHO
 from stile.core.routes import ALL_MODELS, Occasion, Policy, Routes, Target
-from stile.modelentries import Common, Numbers, is_true
+from stile.modelentries import Common
+from stile.modelvalues import Numbers, is_true
 from stile.yamlfile import YamlFile
 
 _FALLBACKS: dict[str, Occasion] = {

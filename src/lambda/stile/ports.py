@@ -14,6 +14,7 @@ from stile.core.routes import Target
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, as ASGI has them
 MAX_PAGE = 60  # of users: the most that Cognito lists at once
+_DROPPED = b"x-stile-dropped"
 _MAX_DROPPED = 1024  # characters of names that callers may have chosen
 
 
@@ -105,11 +106,14 @@ class UpstreamAnswer(msgspec.Struct, frozen=True):
 
 
 def told_dropped(answer: UpstreamAnswer, names: Sequence[str]) -> UpstreamAnswer:
-    """The answer with a header that names what of the call was left out; as it is when nothing was."""
+    """The answer with a header that names what of the call was left out, beside what it names already; as it is when
+    nothing was."""
     if not names:
         return answer
-    shown = ", ".join(quote(name, safe="._-=[]") for name in dict.fromkeys(names))[:_MAX_DROPPED]
-    return msgspec.structs.replace(answer, headers=[*answer.headers, (b"x-stile-dropped", shown.encode())])
+    told = [value for name, value in answer.headers if name == _DROPPED]
+    shown = [*told, *(quote(name, safe="._-=[]").encode() for name in dict.fromkeys(names))]
+    others = [header for header in answer.headers if header[0] != _DROPPED]
+    return msgspec.structs.replace(answer, headers=[*others, (_DROPPED, b", ".join(shown)[:_MAX_DROPPED])])
 
 
 class Listing(msgspec.Struct, frozen=True):
