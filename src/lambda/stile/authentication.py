@@ -2,7 +2,7 @@
 
 Malformed and unminted keys are refused without I/O. Others are looked up in the directory through a bounded cache, with
 one lookup in flight per key. Expiry is checked on every call. When the directory fails, a key that was verified before
-goes on for at most STALE_SECONDS, for inference only; an unknown one is told to come back.
+goes on for at most STALE_SECONDS, for model calls only; an unknown one is told to come back.
 """
 
 import asyncio
@@ -150,7 +150,7 @@ class Authenticator:
             now = self._clock()
             if known is None or known.caller is None or now >= known.fetched + STALE_SECONDS:
                 raise
-            stale = _for_inference_only(known, until=now + ASK_AGAIN_SECONDS)
+            stale = _for_model_calls_only(known, until=now + ASK_AGAIN_SECONDS)
             self._cache[key_id] = stale
             return stale
 
@@ -182,19 +182,22 @@ class Authenticator:
         record, standing = self._entries.key(entry, slot), self._entries.standing(entry)
         if record is None or record.id != key_id or standing is None:
             return None
+        policy = self._entries.policy(entry)
         caller = Caller(
             user_id=entry.user_id,
             key_id=key_id,
             role=standing.role,
             scopes=frozenset(record.scopes),
             key_models=record.models,
-            user_models=self._entries.policy(entry).models,
+            user_models=policy.models,
+            key_tools=record.tools,
+            user_tools=policy.tools,
             key_expires=record.expires,
         )
         return _Known(fetched=0, fresh_until=0, record=record, caller=caller, enabled=entry.enabled)
 
 
-def _for_inference_only(known: _Known, until: float) -> _Known:
+def _for_model_calls_only(known: _Known, until: float) -> _Known:
     assert known.caller is not None  # noqa: S101 (only verified keys come here)
-    caller = msgspec.structs.replace(known.caller, scopes=known.caller.scopes & {"inference"})
+    caller = msgspec.structs.replace(known.caller, scopes=known.caller.scopes & {"inference", "mcp"})
     return msgspec.structs.replace(known, caller=caller, fresh_until=until, proven_until=0)

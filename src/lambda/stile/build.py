@@ -13,11 +13,19 @@ from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
 from stile.api.anthropic import Models
+from stile.api.base_url import BaseUrl
 from stile.api.cors import Cors
 from stile.api.endpoint import Frame
 from stile.api.health import Health
 from stile.api.management import Management
+from stile.api.mcp import texts
+from stile.api.mcp.door import McpDoor
+from stile.api.mcp.handler import Mcp
+from stile.api.mcp.key_tools import KeyTools
+from stile.api.mcp.model_tools import ModelTools
+from stile.api.mcp.offer import Offer
 from stile.api.models import ModelStates
+from stile.api.oauth import OAuth
 from stile.api.openai import OpenAI
 from stile.api.pulse import Rhythm
 from stile.api.routes import Table
@@ -96,6 +104,11 @@ async def gateway(
             rhythm=Rhythm(settings.keep_alive_seconds, settings.whole_keep_alive_seconds),
             cors=Cors(settings.cors_origins),
         )
+        base_url = BaseUrl(settings.public_url)
+        key_tools = KeyTools(keyring, cache_seconds=settings.key_cache_seconds)
+        mcp = Mcp(_offer(ModelTools(calls, openai, catalog.routes), key_tools, openai), authenticator)
+        stack.push_async_callback(mcp.close)
+        protocol = (mcp, McpDoor(base_url, settings.cors_origins), OAuth(base_url, _sign_in(settings)))
         states = ModelStates(catalog, targets_health)
         health = Health(authenticator, directory, catalog, states)
         management = Management(users, keyring, bootstrap, cache_seconds=settings.key_cache_seconds)
@@ -103,6 +116,7 @@ async def gateway(
         async def warm_up() -> None:
             for upstream in upstreams.values():
                 await upstream.warm_up()
+            await mcp.warm_up()
 
         async def release() -> None:
             await directory.release()
@@ -115,7 +129,7 @@ async def gateway(
             await renewal.now(at_once=True)
 
         yield Gateway(
-            app=Table(frame, openai, Models(openai, catalog), (management, states, health)),
+            app=Table(frame, openai, Models(openai, catalog), protocol, (management, states, health)),
             catalog=catalog,
             directory=directory,
             users=users,
@@ -132,6 +146,16 @@ def _upstreams(settings: Settings, relay: RelayUpstream) -> dict[Via, Upstream]:
         "litellm": LiteLLMUpstream(settings.timeout_seconds, _media_fetcher() if settings.fetch_urls else None),
         "echo": EchoUpstream(),
     }
+
+
+def _offer(models: ModelTools, keys: KeyTools, openai: OpenAI) -> Offer:
+    tools = [*models.tools(), *keys.tools()]
+    listing = next(tool for tool in tools if tool.name == "list_models")
+    return Offer(tools, texts.ModelLibrary(openai, listing), texts.prompts(), texts.INSTRUCTIONS)
+
+
+def _sign_in(settings: Settings) -> str | None:
+    return settings.cognito_domain if settings.directory == "cognito" else None
 
 
 def _media_fetcher() -> "MediaFetcher":

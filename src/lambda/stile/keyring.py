@@ -51,6 +51,7 @@ class KeyFields(msgspec.Struct, frozen=True, kw_only=True):
     name: str | UnsetType = UNSET
     scopes: Sequence[Scope] | UnsetType = UNSET
     models: Sequence[str] | UnsetType | None = UNSET
+    tools: Sequence[str] | UnsetType | None = UNSET
     expires: int | UnsetType | None = UNSET
     metadata: Mapping[str, Any] | UnsetType = UNSET
 
@@ -257,6 +258,7 @@ class Keyring:
             created=int(self._clock()),
             scopes=by.default_scopes(),
             models=by.default_models(),
+            tools=by.default_tools(),
             expires=by.default_expires(),
             stamps=(_stamp(),),
         )

@@ -66,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True):
     drain_seconds: float
     fetch_urls: bool
     cors_origins: frozenset[str]
+    public_url: str | None
+    cognito_domain: str | None
 
 
 class _Setting(msgspec.Struct, frozen=True):
@@ -137,6 +139,12 @@ def _origins(text: str) -> frozenset[str]:
     return named
 
 
+def _url(text: str) -> str | None:
+    if text and re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?(/[\w./-]*)?", text) is None:
+        raise ValueError("must be an address, as in https://llm.example.com")
+    return text.rstrip("/") or None
+
+
 def _directory(text: str) -> str:
     if text not in get_args(Directory):
         raise ValueError(f"must be {' or '.join(get_args(Directory))}")
@@ -181,6 +189,12 @@ SETTINGS: dict[str, _Setting] = {
     ),
     "STILE_CORS_ORIGINS": _Setting(
         "*", _origins, "origins of the web pages that may call, with commas between them; *: any"
+    ),
+    "STILE_PUBLIC_URL": _Setting(
+        "", _url, "the gateway's own address as clients write it; without one, what the host knows"
+    ),
+    "STILE_COGNITO_DOMAIN": _Setting(
+        "", _url, "address of Cognito's sign-in pages, which MCP clients are led to; without one, they use keys"
     ),
 }
 

@@ -1,5 +1,6 @@
 """What is shown of users and keys, in answers and in the audit: all of it but the hashes of secrets."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -10,9 +11,11 @@ ShownStatus = Literal["active", "suspended", "revoked", "expired"]
 
 
 class ShownPolicy(msgspec.Struct, frozen=True):
-    """What the whole user may do, whichever key is used. `models`: names, or patterns that end in `*`; null: all."""
+    """What the whole user may do, whichever key is used. `models`, and MCP's `tools`: names, or patterns that end in
+    `*`; null: all."""
 
     models: list[str] | None = None
+    tools: list[str] | None = None
 
 
 class ShownUser(msgspec.Struct, frozen=True):
@@ -41,6 +44,7 @@ class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None
     scopes: list[Scope]
     models: list[str] | None
+    tools: list[str] | None
     metadata: dict[str, Any]
     previous_secret_expires_at: int | None
 
@@ -53,7 +57,7 @@ def user(entry: Entry, standing: Standing | None, policy: Policy) -> ShownUser:
         role=standing.role if standing else None,
         enabled=entry.enabled,
         machine=bool(standing and standing.machine),
-        policy=ShownPolicy(None if policy.models is None else list(policy.models)),
+        policy=ShownPolicy(_listed(policy.models), _listed(policy.tools)),
         created_at=standing.created if standing else None,
     )
 
@@ -70,7 +74,12 @@ def key(user_id: str, record: KeyRecord, now: float) -> ShownKey:
         created_at=record.created,
         expires_at=record.expires,
         scopes=list(record.scopes),
-        models=None if record.models is None else list(record.models),
+        models=_listed(record.models),
+        tools=_listed(record.tools),
         metadata=record.metadata,
         previous_secret_expires_at=previous[0] if previous and record.status != "revoked" else None,
     )
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)

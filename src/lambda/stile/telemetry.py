@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -25,13 +25,17 @@ _STANDARD_OUTPUT = 1
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
+T = TypeVar("T")
+
+
 class CallRecord(msgspec.Struct):
     """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come.
 
     `upstream_ms`: until the first event of a stream or a whole answer, spent on attempts and on pauses between them.
     `failed_attempts`: target and kind of failure of each, there only when there were any. `refused`: why a key was not
-    taken, there only when it was not. The last three are there on Lambda only: Lambda's id of the
-    invocation, API Gateway's of the request, X-Ray's trace.
+    taken, there only when it was not. `mcp_method`, `mcp_name` (of a tool, a prompt, a resource) and `mcp_version`: a
+    message of MCP, there for those only. The last three are there on Lambda only: Lambda's id of the invocation,
+    API Gateway's of the request, X-Ray's trace.
     """
 
     request_id: str
@@ -57,6 +61,9 @@ class CallRecord(msgspec.Struct):
     bytes_out: int = 0
     error: str | None = None
     refused: str | msgspec.UnsetType = msgspec.UNSET
+    mcp_method: str | msgspec.UnsetType = msgspec.UNSET
+    mcp_name: str | msgspec.UnsetType = msgspec.UNSET
+    mcp_version: str | msgspec.UnsetType | None = msgspec.UNSET
     aws_request_id: str | msgspec.UnsetType = msgspec.UNSET
     api_request_id: str | msgspec.UnsetType = msgspec.UNSET
     trace_id: str | msgspec.UnsetType = msgspec.UNSET
@@ -100,6 +107,9 @@ class Telemetry:
         """Write one call's line."""
         record.time = self._now()
         record.path, record.model, record.target = _shown(record.path), _shown(record.model), _shown(record.target)
+        if record.mcp_method is not msgspec.UNSET:
+            for name in ("mcp_method", "mcp_name", "mcp_version"):
+                setattr(record, name, _shown(getattr(record, name)))
         record.upstream_ms = int(record.upstream_ms * 100) / 100
         if record.failed_attempts:
             record.failed_attempts = [str(_shown(attempt)) for attempt in record.failed_attempts]
@@ -171,9 +181,13 @@ def _open(path: Path) -> int:
         raise ConfigError([f"STILE_LOG_FILE: {path} cannot be written ({fault.strerror})"]) from None
 
 
-def _shown(text: str | None) -> str | None:
+def _shown(text: Any) -> Any:
     """What a caller chose (a path, a model's name), bounded and without a key that was put in the wrong place."""
-    return text if text is None or (len(text) <= MAX_SHOWN and "sk-" not in text) else redact(text[:MAX_SHOWN])
+    return (
+        text
+        if not isinstance(text, str) or (len(text) <= MAX_SHOWN and "sk-" not in text)
+        else redact(text[:MAX_SHOWN])
+    )
 
 
 def redact(text: str) -> str:

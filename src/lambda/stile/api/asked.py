@@ -35,7 +35,12 @@ def body(request: Request, kind: type[T], *, optional: bool = False) -> T:
 
     Raises BadRequest for what is no JSON, Unprocessable for an unknown field, a wrong type or value.
     """
-    text = request.body or (b"{}" if optional else b"")
+    return read(request.body or (b"{}" if optional else b""), kind)
+
+
+def read(text: bytes, kind: type[T]) -> T:
+    """JSON as `kind`. Raises BadRequest for what is no JSON, Unprocessable for an unknown field, a wrong type or
+    value."""
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as fault:
@@ -105,6 +110,7 @@ def key_fields(said: KeyChange) -> KeyFields:
         name=said.name,
         scopes=UNSET if said.scopes is UNSET else tuple(dict.fromkeys(said.scopes)),
         models=UNSET if said.models is UNSET else said.models and tuple(said.models),
+        tools=UNSET if said.tools is UNSET else said.tools and tuple(said.tools),
         metadata=said.metadata,
         expires=_expires(said),
     )

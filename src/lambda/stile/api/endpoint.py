@@ -5,8 +5,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -26,10 +26,12 @@ from stile.telemetry import CallRecord, Telemetry, redact
 # What a scope's extensions tell of a Lambda invocation (see hosts/lambda_event).
 HOSTED = "aws.lambda"
 ANY = "ANY"  # stands for all methods that have no handler of their own
+_CALLS_MODELS = frozenset({"inference", "mcp"})
 _WITH_BODY = frozenset({"POST", "PATCH"})
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection before the answer
 
 Handler = Callable[[Request], Awaitable[Reply]]
+Envelopes = Callable[[Request], Envelope]
 
 _log = logging.getLogger("stile.api")
 
@@ -55,13 +57,23 @@ class Frame:
         self.cors = cors
 
 
+class Door(Protocol):
+    """What a path asks of requests beside a key."""
+
+    def check(self, request: Request) -> None:
+        """Raises PublicError for a request that may not come in, whoever sends it."""
+
+    def challenge(self, request: Request) -> Sequence[tuple[str, str]]:
+        """Headers that tell who came without a key how one gets in."""
+
+
 class Endpoint:
     """One path as an ASGI app, with a handler for each method.
 
     `needs`: the scope that a key must have, "any" for a key whatever its scopes; None: no key is asked for. `fresh`:
-    the key is looked up anew. `max_body_bytes`: where it is another than everywhere. `envelope`: how failures are told;
-    None: as the caller's headers ask for. `pulse`: whether a silent call may give signs of life, which only events and
-    JSON have room for.
+    the key is looked up anew. `max_body_bytes`: where it is another than everywhere. `envelope`: how failures are told,
+    or what finds that out for each request. `pulse`: whether a silent call may give signs of life, which only events
+    and JSON have room for. `door`: what is asked beside a key.
     """
 
     def __init__(
@@ -72,8 +84,9 @@ class Endpoint:
         fresh: bool = False,
         max_body_bytes: int | None = None,
         logged: bool = True,
-        envelope: Envelope | None = envelopes.OPENAI,
+        envelope: Envelope | Envelopes = envelopes.OPENAI,
         pulse: bool = True,
+        door: Door | None = None,
         **handlers: Handler,
     ) -> None:
         self._frame = frame
@@ -84,9 +97,10 @@ class Endpoint:
         self._fresh = fresh
         keyless = 0 if needs is None else frame.max_body_bytes  # nobody without a key makes the gateway hold a body
         self._max_body_bytes = keyless if max_body_bytes is None else max_body_bytes
-        has_pulse = pulse and needs == "inference" and "POST" in handlers  # model calls alone
+        has_pulse = pulse and needs in _CALLS_MODELS and "POST" in handlers
         self._rhythm = frame.rhythm if has_pulse else NEVER
-        self._envelope = envelope
+        self._envelope: Envelopes = envelope if callable(envelope) else lambda _: envelope
+        self._door = door
         self._logged = logged
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -94,7 +108,7 @@ class Endpoint:
         request = Request(scope, receive, record)
         if "extensions" in scope and (invocation := scope["extensions"].get(HOSTED)) is not None:
             _note_host(invocation, request)
-        line = Line(request, send, self._envelope or envelopes.asked_for(request), self._frame.cors)
+        line = Line(request, send, self._envelope(request), self._frame.cors)
         try:
             await self._serve(request, line)
         except PublicError as error:
@@ -118,6 +132,8 @@ class Endpoint:
             raise MethodNotAllowed(
                 f"Not allowed to {method} on {request.scope['path']}.", headers=[("allow", ", ".join(self._handlers))]
             )
+        if self._door is not None:
+            self._door.check(request)
         if self._needs is not None:
             caller = await self._who(request)
             if self._needs not in caller.scopes and self._needs != "any":
@@ -144,6 +160,8 @@ class Endpoint:
             caller = await self._frame.authenticator.authenticate(request.key(), fresh=self._fresh)
         except InvalidKey as refused:
             request.record.refused = refused.reason
+            if self._door is not None:
+                refused.headers = tuple(self._door.challenge(request))
             raise
         request.caller = caller
         request.record.user_id, request.record.key_id = caller.user_id, caller.key_id

@@ -174,7 +174,10 @@ def _user_id(request: Request, by: Author) -> str:
 
 
 def _policy(said: shapes.PolicyFields | None) -> Policy | None:
-    return None if said is None else Policy(models=None if said.models is None else tuple(said.models))
+    if said is None:
+        return None
+    models, tools = (None if names is None else tuple(names) for names in (said.models, said.tools))
+    return Policy(models=models, tools=tools)
 
 
 def _reply(value: msgspec.Struct, status: int = 200) -> Reply:

@@ -14,7 +14,12 @@ from stile.api.endpoint import Endpoint, Frame, Handler
 from stile.api.envelopes import Envelope
 from stile.api.health import Health
 from stile.api.management import Management
+from stile.api.mcp.door import McpDoor
+from stile.api.mcp.handler import MAX_BODY_BYTES as MAX_MCP_BYTES
+from stile.api.mcp.handler import Mcp
+from stile.api.mcp.jsonrpc import JsonRpc
 from stile.api.models import ModelStates
+from stile.api.oauth import OAuth
 from stile.api.openai import OpenAI
 from stile.api.paths import pattern
 from stile.api.request import Message, Receive, Reply, Request, Send
@@ -37,8 +42,14 @@ class Table:
     """The gateway's paths as one ASGI app."""
 
     def __init__(
-        self, frame: Frame, openai: OpenAI, models: Models, gateways_own: tuple[Management, ModelStates, Health]
+        self,
+        frame: Frame,
+        openai: OpenAI,
+        models: Models,
+        protocol: tuple[Mcp, McpDoor, OAuth],
+        gateways_own: tuple[Management, ModelStates, Health],
     ) -> None:
+        mcp, door, oauth = protocol
         m, states, health = gateways_own
         model_call = partial(Endpoint, frame, needs="inference")
         for_admins = partial(Endpoint, frame, needs="admin", fresh=True, max_body_bytes=MAX_MANAGEMENT_BYTES)
@@ -58,7 +69,13 @@ class Table:
         self._exact = {
             **{f"/v1{path}": of_a_model(operation) for operation, path in PATHS.items()},
             "/v1/responses": of_a_model("responses", GET=openai.no_websocket),
-            "/v1/models": model_call(GET=models.list, envelope=None),
+            "/v1/models": model_call(GET=models.list, envelope=envelopes.asked_for),
+            "/mcp": Endpoint(
+                frame, needs="mcp", max_body_bytes=MAX_MCP_BYTES, envelope=JsonRpc, door=door, POST=mcp.post
+            ),
+            "/.well-known/oauth-protected-resource": Endpoint(frame, GET=oauth.resource, logged=False),
+            "/.well-known/oauth-protected-resource/mcp": Endpoint(frame, GET=oauth.resource, logged=False),
+            "/.well-known/oauth-authorization-server": Endpoint(frame, GET=oauth.server, logged=False),
             "/api/bootstrap": for_anybody(POST=m.bootstrap),
             "/api/me": for_all(GET=m.me),
             "/api/users": for_admins(GET=m.list_users, POST=m.create_user),
@@ -73,7 +90,7 @@ class Table:
         self._matched = [
             (pattern(path), endpoint)
             for path, endpoint in {
-                "/v1/models/{id:path}": model_call(GET=models.show, envelope=None),
+                "/v1/models/{id:path}": model_call(GET=models.show, envelope=envelopes.asked_for),
                 "/v1/responses/{id}": model_call(GET=openai.stored, DELETE=openai.stored),
                 "/v1/responses/{id}/cancel": model_call(POST=partial(openai.stored, under="/cancel")),
                 "/v1/responses/{id}/input_items": model_call(GET=partial(openai.stored, under="/input_items")),
@@ -87,7 +104,7 @@ class Table:
             }.items()
         ]
         self._preflight = Endpoint(frame, ANY=cors.preflight, logged=False)
-        self._unknown = Endpoint(frame, ANY=_unknown, envelope=None)
+        self._unknown = Endpoint(frame, ANY=_unknown, envelope=envelopes.asked_for)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         endpoint = self._preflight if scope["method"] == "OPTIONS" else self._exact.get(scope["path"])

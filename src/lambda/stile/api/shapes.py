@@ -22,6 +22,14 @@ Models = Annotated[
         min_length=1, max_length=64, description="Names, or patterns that end in `*`. null: all that the user may use"
     ),
 ]
+Tools = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]*\*?$")]],
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="Tools of MCP by name, or patterns that end in `*`. null: all that the user may use",
+    ),
+]
 Scopes = Annotated[list[Scope], Meta(min_length=1, max_length=4)]
 Name = Annotated[
     str,
@@ -64,6 +72,7 @@ class PolicyFields(_Asked, frozen=True, kw_only=True):
     """What the whole user may do, whichever key is used."""
 
     models: Models | None = None
+    tools: Tools | None = None
 
 
 class NewUser(_Asked, frozen=True, kw_only=True):
@@ -92,6 +101,7 @@ class KeyChange(_Asked, frozen=True, kw_only=True):
     expires_at: Epoch | Moment | UnsetType | None = UNSET
     scopes: Scopes | UnsetType = UNSET
     models: Models | UnsetType | None = UNSET
+    tools: Tools | UnsetType | None = UNSET
     metadata: Metadata | UnsetType = UNSET
 
 

@@ -64,7 +64,8 @@ class Rotation(msgspec.Struct, frozen=True, omit_defaults=True, rename={"attempt
 
 
 class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One API key. `models` are names or patterns that end in `*`; None allows what the user's policy allows.
+    """One API key. `models` and MCP's `tools` are names or patterns that end in `*`; None allows what the user's policy
+    allows.
 
     `hashes`: the newest secret first, then the one that was rotated away. `held`: suspended by an admin, who alone
     resumes it. `stamps`: of the last changes, the newest first: who finds the own one there was not overwritten.
@@ -78,6 +79,7 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     expires: int | None = None
     scopes: tuple[Scope, ...] = MEMBER_SCOPES
     models: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
     limits: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     rotation: Rotation | None = None
@@ -101,6 +103,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the whole user may do, whichever key is used."""
 
     models: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
     limits: dict[str, Any] = {}
 
 
@@ -113,18 +116,24 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: frozenset[Scope]
     key_models: tuple[str, ...] | None = None
     user_models: tuple[str, ...] | None = None
+    key_tools: tuple[str, ...] | None = None
+    user_tools: tuple[str, ...] | None = None
     key_expires: int | None = None
 
     def may_use(self, model: str) -> bool:
         """Whether both the key and its user's policy allow the model."""
         return _listed(model, self.key_models) and _listed(model, self.user_models)
 
+    def may_call(self, tool: str) -> bool:
+        """Whether both the key and its user's policy allow the tool of MCP."""
+        return _listed(tool, self.key_tools) and _listed(tool, self.user_tools)
+
     @property
     def is_admin(self) -> bool:
         return self.role == "admin" and "admin" in self.scopes
 
 
-def _listed(model: str, patterns: tuple[str, ...] | None) -> bool:
+def _listed(name: str, patterns: tuple[str, ...] | None) -> bool:
     if patterns is None:
         return True
-    return any(model == pattern or (pattern.endswith("*") and model.startswith(pattern[:-1])) for pattern in patterns)
+    return any(name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)

@@ -1,8 +1,8 @@
 """Who may change users and keys, and how far. Nobody hands on more than they have.
 
 An admin (by role, with a key of the scope `admin`) manages everybody. A member's key of the scope `keys` manages the
-keys of its own user, within its own rights: what it makes, changes, rotates or resumes has no scope, no model and no
-time that it does not have itself. Otherwise a key that was confined could make itself another that is not.
+keys of its own user, within its own rights: what it makes, changes, rotates or resumes has no scope, no model, no tool
+and no time that it does not have itself. Otherwise a key that was confined could make itself another that is not.
 """
 
 from collections.abc import Sequence
@@ -47,6 +47,10 @@ class Author(msgspec.Struct, frozen=True):
         """The models of a new key when none are named: the author's own."""
         return None if self.caller is None or self.caller.is_admin else self.caller.key_models
 
+    def default_tools(self) -> tuple[str, ...] | None:
+        """The tools of a new key when none are named: the author's own."""
+        return None if self.caller is None or self.caller.is_admin else self.caller.key_tools
+
     def default_expires(self) -> int | None:
         """The end of a new key when none is named: the author's own."""
         return None if self.caller is None or self.caller.is_admin else self.caller.key_expires
@@ -64,8 +68,11 @@ class Author(msgspec.Struct, frozen=True):
             raise Forbidden(
                 f"This API key does not have the scope '{beyond[0]}' itself.", code="scope_not_allowed", param="scopes"
             )
-        _check_models(("*",) if record.models is None else record.models, self.caller.key_models)
-        _check_models(record.models or (), self.caller.user_models)  # it holds for a key without models of its own, too
+        # The user's own bounds hold for a key that names none, too.
+        _check_names("model", ("*",) if record.models is None else record.models, self.caller.key_models)
+        _check_names("model", record.models or (), self.caller.user_models)
+        _check_names("tool", ("*",) if record.tools is None else record.tools, self.caller.key_tools)
+        _check_names("tool", record.tools or (), self.caller.user_tools)
         ends = self.caller.key_expires
         if ends is not None and (record.expires is None or record.expires > ends):
             raise Forbidden(
@@ -75,14 +82,14 @@ class Author(msgspec.Struct, frozen=True):
             )
 
 
-def _check_models(wanted: Sequence[str], own: Sequence[str] | None) -> None:
-    for model in wanted if own is not None else ():
-        if not any(_covers(pattern, model) for pattern in own or ()):
+def _check_names(kind: str, wanted: Sequence[str], own: Sequence[str] | None) -> None:
+    for name in wanted if own is not None else ():
+        if not any(_covers(pattern, name) for pattern in own or ()):
             raise Forbidden(
-                f"This API key may not use the model '{model}' itself.", code="model_not_allowed", param="models"
+                f"This API key may not use the {kind} '{name}' itself.", code=f"{kind}_not_allowed", param=f"{kind}s"
             )
 
 
-def _covers(pattern: str, model: str) -> bool:
-    """Whether all that `model` stands for, a name or a pattern itself, is in what `pattern` stands for."""
-    return pattern == model or (pattern.endswith("*") and model.startswith(pattern[:-1]))
+def _covers(pattern: str, name: str) -> bool:
+    """Whether all that `name` stands for, a name or a pattern itself, is in what `pattern` stands for."""
+    return pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1]))

@@ -15,7 +15,8 @@ import msgspec
 
 EXTENSION = "aws.lambda"
 """Where a scope's extensions hold what Lambda knows of the invocation: `request_id` and `trace_id` are Lambda's,
-`api_request_id` is the front door's, `deadline` is the loop's time by which the answer must have ended."""
+`api_request_id` is the front door's, `deadline` is the loop's time by which the answer must have ended; `base_url` is
+the address at which the front door was called, with the stage or base path (None where it does not say)."""
 
 CONTENT_TYPE = b"application/vnd.awslambda.http-integration-response"
 SEPARATOR = b"\0" * 8
@@ -58,6 +59,8 @@ class _Identity(msgspec.Struct, rename="camel"):
 class _Context(msgspec.Struct, rename="camel"):
     request_id: str | None = None
     domain_name: str | None = None
+    path: str | None = None
+    stage: str | None = None
     identity: _Identity | None = None
     http: _Http | None = None
     elb: Any = None
@@ -189,7 +192,12 @@ def _request(
         "headers": lines,
         "client": (client, 0) if client else None,
         "server": (context.domain_name, _HTTPS_PORT) if context and context.domain_name else None,
-        "extensions": {EXTENSION: {"api_request_id": context.request_id if context else None}},
+        "extensions": {
+            EXTENSION: {
+                "api_request_id": context.request_id if context else None,
+                "base_url": _base_url(context, path),
+            }
+        },
     }
     return HttpRequest(door, scope, body)
 
@@ -202,6 +210,16 @@ def _own_path(event: _Event, path: str) -> str:
     if not resource or any(parameters.get(name) is None for name in _PARAMETER.findall(resource)):
         return path
     return _PARAMETER.sub(lambda found: parameters[found[1]] or "", resource)
+
+
+def _base_url(context: _Context | None, path: str) -> str | None:
+    """Where the app's own paths begin. A REST API says the whole path, with stage or base path."""
+    if context is None or context.domain_name is None:
+        return None
+    before = f"/{context.stage}" if context.stage and ".execute-api." in context.domain_name else ""
+    if context.path and context.path.endswith(path):
+        before = context.path.removesuffix(path)
+    return f"https://{context.domain_name}{before}"
 
 
 def _body(event: _Event) -> bytes:
