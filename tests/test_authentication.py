@@ -283,7 +283,7 @@ def test_a_record_moved_to_another_slot_or_edited_is_no_record(tmp_path: Path) -
     play(tmp_path, story)
 
 
-def test_when_the_directory_is_away_known_callers_go_on_for_inference_and_others_are_told_to_wait(
+def test_when_the_directory_is_away_known_callers_go_on_for_model_calls_and_others_are_told_to_wait(
     tmp_path: Path,
 ) -> None:
     async def story(world: World) -> None:
@@ -292,7 +292,7 @@ def test_when_the_directory_is_away_known_callers_go_on_for_inference_and_others
         world.directory.away = True
         world.now += CACHE_SECONDS
         caller = await world.authenticator.authenticate(known)
-        assert caller.scopes == {"inference"}
+        assert caller.scopes == {"inference", "mcp"}
         with pytest.raises(DirectoryUnavailable):
             await world.authenticator.authenticate(unknown)
         world.now += STALE_SECONDS

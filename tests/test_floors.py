@@ -31,6 +31,8 @@ LIBRARIES: dict[str, set[str]] = {
     "botocore": {"adapters"},
     "httptools": {"adapters"},
     "litellm": {"adapters"},
+    "mcp": {"api"},
+    "mcp_types": {"api"},
     "msgspec": set().union(*FLOORS) | {HOSTS},
     "uvicorn": {HOSTS},
     "uvloop": {HOSTS},

@@ -27,6 +27,7 @@ def test_a_key_is_made_shown_listed_changed_and_deleted(gateway: Program) -> Non
         "expires_in": "90d",
         "scopes": ["inference", "keys"],
         "models": ["echo", "a/*"],
+        "tools": ["chat", "list_*"],
         "metadata": {"team": "x", "n": [1, None]},
     }
     answer = gateway.ask("POST", f"/api/users/{user['id']}/keys", asked)
@@ -43,6 +44,7 @@ def test_a_key_is_made_shown_listed_changed_and_deleted(gateway: Program) -> Non
         "expires_at": pytest.approx(time.time() + 90 * 86_400, abs=60),
         "scopes": ["inference", "keys"],
         "models": ["echo", "a/*"],
+        "tools": ["chat", "list_*"],
         "metadata": {"team": "x", "n": [1, None]},
         "previous_secret_expires_at": None,
     }
@@ -52,10 +54,11 @@ def test_a_key_is_made_shown_listed_changed_and_deleted(gateway: Program) -> Non
     assert gateway.ask("GET", path, key=key).json == made, "one's own"
     assert gateway.ask("GET", f"/api/users/{user['id']}/keys").json == {"data": [made], "next_cursor": None}
     assert gateway.ask("GET", "/api/keys", key=key).json == {"data": [made], "next_cursor": None}
-    changed = gateway.ask("PATCH", path, {"name": "other", "expires_at": None, "models": None, "metadata": {}})
+    change = {"name": "other", "expires_at": None, "models": None, "tools": None, "metadata": {}}
+    changed = gateway.ask("PATCH", path, change)
     assert changed.status == 200
     assert changed.json.pop("effective_by") == pytest.approx(time.time() + 60, abs=60)
-    expected = {**made, "name": "other", "expires_at": None, "models": None, "metadata": {}}
+    expected = {**made, "name": "other", "expires_at": None, "models": None, "tools": None, "metadata": {}}
     assert gateway.ask("GET", path).json == expected
     assert gateway.ask("DELETE", path).json == {"id": made["id"], "deleted": True}
     assert works(gateway, key) == 401
@@ -156,13 +159,14 @@ def test_a_twenty_first_key_is_a_409(gateway: Program) -> None:
         ({"name": "k", "scopes": ["root"]}, 422, "invalid_value", "scopes[0]"),
         ({"name": "k", "scopes": ["admin"]}, 403, "scope_not_allowed", "scopes"),
         ({"name": "k", "models": []}, 422, "invalid_value", "models"),
+        ({"name": "k", "tools": []}, 422, "invalid_value", "tools"),
         ({"name": "k", "metadata": []}, 422, "invalid_value", "metadata"),
         ({"name": "k", "metadata": {"a": "b" * 2048}}, 413, "record_too_large", None),
         ({"name": "k", "limits": {"rpm": 5}}, 422, "unknown_parameter", "limits"),
         ({"name": "k", "key": "sk-mine"}, 422, "unknown_parameter", "key"),
         ({"name": "k", "user_id": NOBODY}, 422, "unknown_parameter", "user_id"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_bad_input_gets_its_own_error_and_writes_nothing(  # noqa: PLR0917
     gateway: Program, keyless: Any, body: Any, status: int, code: str, param: str | None

@@ -40,15 +40,19 @@ def test_a_user_is_made_shown_listed_changed_and_deleted(gateway: Program) -> No
         "role": "member",
         "enabled": True,
         "machine": False,
-        "policy": {"models": ["echo", "gpt-*"]},
+        "policy": {"models": ["echo", "gpt-*"], "tools": None},
         "created_at": user["created_at"],
     }
     path = f"/api/users/{user['id']}"
     assert gateway.ask("GET", path).json == user
     assert gateway.ask("GET", f"/api/users?email={email}").json == {"data": [user], "next_cursor": None}
+    tools = gateway.ask("PATCH", path, {"policy": {"tools": ["chat"]}}).json
+    assert tools["policy"] == {"models": ["echo", "gpt-*"], "tools": ["chat"]}
+    models = gateway.ask("PATCH", path, {"policy": {"models": None}}).json
+    assert models["policy"] == {"models": None, "tools": ["chat"]}
     changed = gateway.ask("PATCH", path, {"role": "admin", "policy": None, "enabled": False})
     assert changed.status == 200
-    assert changed.json == {**user, "role": "admin", "policy": {"models": None}, "enabled": False}
+    assert changed.json == {**user, "role": "admin", "policy": {"models": None, "tools": None}, "enabled": False}
     assert gateway.ask("GET", path).json == changed.json
     assert gateway.ask("PATCH", path, {}).json == changed.json
     assert gateway.ask("DELETE", path).json == {"id": user["id"], "deleted": True}

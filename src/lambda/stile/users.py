@@ -19,11 +19,18 @@ from stile.shown import ShownUser
 ATTEMPTS = 8
 
 
+class PolicyFields(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be changed of a user's policy. What is UNSET stays as it is."""
+
+    models: Sequence[str] | UnsetType | None = UNSET
+    tools: Sequence[str] | UnsetType | None = UNSET
+
+
 class UserFields(msgspec.Struct, frozen=True, kw_only=True):
     """What can be changed of a user. What is UNSET stays as it is; a policy of None is taken away."""
 
     role: Role | UnsetType = UNSET
-    policy: Policy | UnsetType | None = UNSET
+    policy: PolicyFields | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
 
 
@@ -129,12 +136,18 @@ class Users:
             if wanted.role is not UNSET:
                 values[ROLE] = self.standing(entry, wanted.role)
             if wanted.policy is not UNSET:
-                values[POLICY] = wanted.policy
+                values[POLICY] = wanted.policy and self._policy(entry, wanted.policy)
             try:
                 return await self._write(by, "user.update", entry, values)
             except Conflict:
                 entry = await self.get(entry.user_id)
         raise Conflict("Too many changes to this user at once; this one was not made. Try again.")
+
+    def _policy(self, entry: Entry, wanted: PolicyFields) -> Policy:
+        said = {
+            name: value and tuple(value) for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET
+        }
+        return msgspec.structs.replace(self._entries.policy(entry), **said)
 
     async def _enable(self, by: Author, entry: Entry, *, enabled: bool) -> Entry:
         changed = msgspec.structs.replace(entry, enabled=enabled)

@@ -1,5 +1,6 @@
 """The model `echo`: it answers with the last user message, so that a first call works with no provider at all."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -16,6 +17,7 @@ from stile.ports import UpstreamAnswer, UpstreamRequest
 _NOTICE = "This is Stile's echo, not a language model. You said: "
 _WORD = re.compile(r"\s*\S+\s*")
 _MODEL = "echo"
+_MAX_PIECES = 1000
 
 Message = dict[str, Any]
 
@@ -55,8 +57,11 @@ async def _stream(frame: dict[str, Any], words: list[str], usage: dict[str, int]
         return sse.event(msgspec.json.encode({**frame, "object": "chat.completion.chunk", "choices": [choice]}))
 
     yield event({"role": "assistant", "content": ""})
-    for word in words:
-        yield event({"content": word})
+    size = -(-len(words) // _MAX_PIECES) or 1
+    for start in range(0, len(words), size):
+        yield event({"content": "".join(words[start : start + size])})
+        if size > 1:
+            await asyncio.sleep(0)  # long ones shall not hold others up
     yield event({}, "stop")
     yield sse.event(msgspec.json.encode({**frame, "object": "chat.completion.chunk", "choices": [], "usage": usage}))
     yield sse.event(sse.DONE)

@@ -126,14 +126,14 @@ class Endpoint:
                 self._frame.telemetry.call(record)
 
     async def _serve(self, request: Request, line: Line) -> None:
+        if self._door is not None:
+            self._door.check(request)
         method = request.scope["method"]
         handler = self._handlers.get(method) or self._handlers.get(ANY)
         if handler is None:
             raise MethodNotAllowed(
                 f"Not allowed to {method} on {request.scope['path']}.", headers=[("allow", ", ".join(self._handlers))]
             )
-        if self._door is not None:
-            self._door.check(request)
         if self._needs is not None:
             caller = await self._who(request)
             if self._needs not in caller.scopes and self._needs != "any":

@@ -6,10 +6,11 @@ answers to bootstrap, create and rotate, and nowhere else.
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 
 from stile import shown
 from stile.api import asked, shapes
@@ -22,7 +23,7 @@ from stile.errors import Unprocessable
 from stile.keyring import Keyring, NewKey
 from stile.ports import MAX_PAGE
 from stile.shown import ShownKey
-from stile.users import UserFields, Users
+from stile.users import PolicyFields, UserFields, Users
 
 PAGE = 50
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
@@ -86,8 +87,7 @@ class Management:
 
     async def update_user(self, request: Request) -> Reply:
         said = asked.body(request, shapes.UserChange)
-        policy = said.policy if isinstance(said.policy, msgspec.UnsetType) else _policy(said.policy)
-        wanted = UserFields(role=said.role, policy=policy, enabled=said.enabled)
+        wanted = UserFields(role=said.role, policy=_policy_change(said.policy), enabled=said.enabled)
         return _reply(self._users.shown(await self._users.update(_author(request), _id(request), wanted)))
 
     async def delete_user(self, request: Request) -> Reply:
@@ -174,10 +174,17 @@ def _user_id(request: Request, by: Author) -> str:
 
 
 def _policy(said: shapes.PolicyFields | None) -> Policy | None:
-    if said is None:
-        return None
-    models, tools = (None if names is None else tuple(names) for names in (said.models, said.tools))
-    return Policy(models=models, tools=tools)
+    return None if said is None else Policy(models=_tuple(said.models), tools=_tuple(said.tools))
+
+
+def _policy_change(said: shapes.PolicyChange | UnsetType | None) -> PolicyFields | UnsetType | None:
+    if said is None or isinstance(said, UnsetType):
+        return said
+    return PolicyFields(models=said.models, tools=said.tools)
+
+
+def _tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
 
 
 def _reply(value: msgspec.Struct, status: int = 200) -> Reply:

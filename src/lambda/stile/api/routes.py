@@ -71,7 +71,12 @@ class Table:
             "/v1/responses": of_a_model("responses", GET=openai.no_websocket),
             "/v1/models": model_call(GET=models.list, envelope=envelopes.asked_for),
             "/mcp": Endpoint(
-                frame, needs="mcp", max_body_bytes=MAX_MCP_BYTES, envelope=JsonRpc, door=door, POST=mcp.post
+                frame,
+                needs="mcp",
+                max_body_bytes=min(MAX_MCP_BYTES, frame.max_body_bytes),
+                envelope=JsonRpc,
+                door=door,
+                POST=mcp.post,
             ),
             "/.well-known/oauth-protected-resource": Endpoint(frame, GET=oauth.resource, logged=False),
             "/.well-known/oauth-protected-resource/mcp": Endpoint(frame, GET=oauth.resource, logged=False),

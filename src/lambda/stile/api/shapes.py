@@ -75,6 +75,13 @@ class PolicyFields(_Asked, frozen=True, kw_only=True):
     tools: Tools | None = None
 
 
+class PolicyChange(_Asked, frozen=True, kw_only=True):
+    """What shall be otherwise of a policy. What is not there stays."""
+
+    models: Models | UnsetType | None = UNSET
+    tools: Tools | UnsetType | None = UNSET
+
+
 class NewUser(_Asked, frozen=True, kw_only=True):
     """A user to be made. `machine`: a service, whose address nobody reads. `invite`: mail them a first password."""
 
@@ -89,7 +96,7 @@ class UserChange(_Asked, frozen=True, kw_only=True):
     """What shall be otherwise of a user. What is not there stays; a policy of null is taken away."""
 
     role: Role | UnsetType = UNSET
-    policy: PolicyFields | UnsetType | None = UNSET
+    policy: PolicyChange | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
 
 

@@ -1,7 +1,8 @@
 """One message while it is answered: who sent it, and what a tool tells before it is done."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
@@ -39,6 +40,21 @@ class Exchange:
         self._told = 0
         self._waiting = ""
         self._due = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """A tool runs for it."""
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._idle.set()
+
+    async def settled(self) -> None:
+        """Wait until no tool runs for it any more."""
+        await self._idle.wait()
 
     async def renew_caller(self) -> None:
         """Know the caller by what the directory says now. Raises as the check of a key does."""

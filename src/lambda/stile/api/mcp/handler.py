@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 _log = logging.getLogger("stile.mcp")
 
 _EVENTS = [(b"content-type", b"text/event-stream")]
-_REFUSED = {406: "not_acceptable", 413: "request_too_large", 415: "unsupported_media_type"}
+_FRAME_BYTES = 64
 _FIRST_WITHOUT_SESSIONS = "2026"  # revisions are dates
 
 
@@ -46,7 +46,7 @@ class Mcp:
         sdk = await self._sdk()
         exchange = self._exchange(message, request)
         if not exchange.wants_progress:
-            return _noted(await sdk.answer(request.scope, request.body, exchange), request)
+            return _noted(await sdk.answer(request.scope, request.body, exchange), message, request)
         answering = asyncio.create_task(_answer(sdk, request, exchange))
         try:
             begun = await exchange.heard.get() is OPENED
@@ -54,8 +54,8 @@ class Mcp:
             await _end(answering)
             raise
         if not begun:
-            return _noted(await answering, request)
-        return Reply(200, _EVENTS, _events(answering, exchange, request))
+            return _noted(await answering, message, request)
+        return Reply(200, _EVENTS, _events(answering, exchange, message, request))
 
     async def warm_up(self) -> None:
         """Do now what only the first message would do."""
@@ -101,13 +101,13 @@ async def _answer(sdk: "Sdk", request: Request, exchange: Exchange) -> Reply:
 
 
 async def _events(
-    answering: "asyncio.Task[Reply]", exchange: Exchange, request: Request
+    answering: "asyncio.Task[Reply]", exchange: Exchange, message: Message, request: Request
 ) -> AsyncGenerator[bytes, None]:
     """What is heard until the answer is there, and then the answer."""
     try:
         while isinstance(heard := await exchange.heard.get(), bytes):
             yield heard
-        reply = _noted(await answering, request)
+        reply = _noted(await answering, message, request)
         assert isinstance(reply.body, bytes)  # noqa: S101
         yield jsonrpc.event(reply.body)
     finally:
@@ -137,16 +137,17 @@ def _check_version(message: Message, request: Request) -> None:
         raise BadRequest(f"The header MCP-Protocol-Version {told}.", code="header_mismatch")
 
 
-def _noted(reply: Reply, request: Request) -> Reply:
+def _noted(reply: Reply, message: Message, request: Request) -> Reply:
     """The reply, once the log knows what went wrong."""
     assert isinstance(reply.body, bytes)  # noqa: S101
     record = request.record
-    if record.error is None and (reply.status >= 400 or b'"error"' in reply.body[:256]):
+    before = _FRAME_BYTES + len(bytes(message.id))  # what stands before it in an answer that is an error
+    if record.error is None and (reply.status >= 400 or b'"error"' in reply.body[:before]):
         code = jsonrpc.code_in(reply.body)
         if code is not None:
             record.error = jsonrpc.NAMES.get(code, str(code))
             if code == jsonrpc.INTERNAL_ERROR:
                 _log.error("the SDK of MCP failed at %s in request %s", record.mcp_method, record.request_id)
         elif reply.status >= 400:
-            record.error = _REFUSED.get(reply.status, "invalid_request")
+            record.error = "invalid_request"
     return reply

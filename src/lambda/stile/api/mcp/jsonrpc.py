@@ -46,10 +46,11 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def read(body: bytes) -> Message:
-    """The message, of which only the outer form is checked. Raises BadRequest for what is no JSON, and for a batch."""
+    """The message, of which only the outer form is checked. Raises BadRequest for what is none, and for a batch."""
     if body.lstrip()[:1] == b"[":
         raise BadRequest("Send one message at a time: this protocol has no batches.")
     top = bodies.read(body)
+    _check(top)
     params = _object(top.get("params", NOTHING))
     meta = _object(params.get("_meta", NOTHING))
     method = _text(top.get("method", NOTHING)) or ""
@@ -117,6 +118,17 @@ class _Error(msgspec.Struct):
 
 class _Failure(msgspec.Struct):
     error: _Error
+
+
+def _check(top: Mapping[str, msgspec.Raw]) -> None:
+    if _text(top.get("jsonrpc", NOTHING)) != "2.0":
+        raise BadRequest('A message says "jsonrpc": "2.0".')
+    if _text(top.get("method", NOTHING)) is None:
+        raise BadRequest("A message has a 'method', which is a text. Answers are not taken: nothing was asked.")
+    if "id" in top and not bytes(_label(top["id"])):
+        raise BadRequest("An 'id' is a text or a whole number.")
+    if "params" in top and bytes(memoryview(top["params"])[:1]) != b"{":
+        raise BadRequest("'params' must be an object.")
 
 
 def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:

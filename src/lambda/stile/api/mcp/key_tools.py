@@ -74,7 +74,8 @@ class KeyTools:
                 name="create_key",
                 title="Create an API key",
                 description="Make an API key of this gateway. Its secret is in the answer, once, and nowhere else:"
-                " whoever reads this conversation can use it. No key can be given more than the caller's own has.",
+                " whoever reads this conversation can use it. Only an admin can give a key more than the"
+                " own one has.",
                 takes=CreateKey,
                 input_schema=schema(CreateKey),
                 output_schema=schema(shapes.KeyWithSecret),

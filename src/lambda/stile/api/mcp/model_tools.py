@@ -16,7 +16,7 @@ from stile.core.routes import Routes
 from stile.dialects import chat_answer
 from stile.dialects.chat_answer import Said, Usage
 from stile.dialects.chat_stream import ChatStream
-from stile.errors import PublicError, Unprocessable, UpstreamFailed
+from stile.errors import ModelNotFound, Unprocessable, UpstreamFailed
 
 _READ_ONLY = {"readOnlyHint": True, "destructiveHint": False}
 _Model = Annotated[
@@ -109,6 +109,7 @@ class Models(msgspec.Struct, frozen=True):
 
 class _Vector(msgspec.Struct):
     embedding: list[float]
+    index: int | None = None
 
 
 class _Vectors(msgspec.Struct):
@@ -200,7 +201,10 @@ class ModelTools:
             found = msgspec.json.decode(_whole(body), type=_Vectors)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise UpstreamFailed("The provider's answer is not a list of embeddings.", code="upstream_broken") from None
-        return data(Embeddings(asked.model, [each.embedding for each in found.data], _tokens(exchange)))
+        vectors = sorted(found.data, key=lambda each: each.index or 0)  # which keeps the order where none is said
+        if len(vectors) != (1 if isinstance(asked.input, str) else len(asked.input)):
+            raise UpstreamFailed("The provider's answer has not as many embeddings as texts.", code="upstream_broken")
+        return data(Embeddings(asked.model, [each.embedding for each in vectors], _tokens(exchange)))
 
     async def _list_models(self, asked: ListModels, exchange: Exchange) -> Outcome:  # noqa: ARG002
         usable = self._openai.usable(exchange.caller)
@@ -216,9 +220,16 @@ class ModelTools:
         body = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in said.items()}
         size = sum(len(bytes(value)) for value in body.values())
         call = ModelCall(operation, fields["model"], body, size, stream, wants_usage=True, headers=())
-        answer = await self._calls.make(exchange.caller, call, exchange.record, exchange.ends)
+        try:
+            answer = await self._calls.make(exchange.caller, call, exchange.record, exchange.ends)
+        except ModelNotFound:
+            told = f"The model '{call.model}' does not exist. `list_models` names those that you can use."
+            raise ModelNotFound(told) from None
         if answer.status >= 400:
-            raise _refused(_whole(answer.body))
+            raise UpstreamFailed(
+                f"{exchange.record.target} refused the call ({answer.status}): {_refusal(_whole(answer.body))}",
+                code="upstream_error",
+            )
         return answer.body
 
 
@@ -282,10 +293,9 @@ def _whole(body: bytes | AsyncGenerator[bytes, None]) -> bytes:
     return body
 
 
-def _refused(body: bytes) -> PublicError:
-    """What a provider refused, in its own words."""
+def _refusal(body: bytes) -> str:
+    """Why a provider refused a call, in its own words."""
     try:
-        said = msgspec.json.decode(body, type=_Refused).error.message
+        return msgspec.json.decode(body, type=_Refused).error.message
     except (msgspec.DecodeError, UnicodeDecodeError):
-        said = "The provider refused the call."
-    return UpstreamFailed(said, code="upstream_error")
+        return "it did not say why"

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import mcp_types as types
 import msgspec
@@ -31,10 +31,14 @@ from stile.telemetry import MAX_SHOWN, redact
 PAGE = 100
 FRESH_MS = 60_000  # as long as a checked key is believed by default
 
+_CACHED: tuple[CacheableMethod, ...] = get_args(CacheableMethod)
 _EXCHANGE = "stile.exchange"  # where a request's scope holds ours
 _RESOURCE_NOT_FOUND = -32002  # until 2025-11-25
 _SELF_CORRECTING = "2025-11-25"  # since then models are told of wrong arguments, before it clients
 _UNWANTED = frozenset({b"content-length"})
+# The body is JSON, whatever it was sent as, and the answer is written here, so the SDK need not look at these.
+_TAKEN = [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
+_OURS = frozenset(name for name, _ in _TAKEN)
 
 _log = logging.getLogger("stile.mcp")
 
@@ -55,7 +59,7 @@ class Sdk:
             version=stile.__version__,
             title="Stile",
             instructions=offer.instructions,
-            cache_hints=dict.fromkeys(CacheableMethod, CacheHint(FRESH_MS, "private")),
+            cache_hints=dict.fromkeys(_CACHED, CacheHint(FRESH_MS, "private")),
             get_tool_input_schema=lambda name: self._tools[name].input_schema if name in self._tools else None,
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
@@ -88,8 +92,13 @@ class Sdk:
         """The answer to one message, whole."""
         status, headers, said = 0, list[tuple[bytes, bytes]](), b""
 
+        come = iter([{"type": "http.request", "body": body, "more_body": False}])
+
         async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
+            message = next(come, None)
+            if message is None:  # the endpoint looks out for a client that goes away
+                await asyncio.Event().wait()
+            return message or {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             nonlocal status, headers, said
@@ -98,7 +107,13 @@ class Sdk:
             else:
                 said += message.get("body", b"")
 
-        await self._manager.handle_request({**scope, _EXCHANGE: exchange}, receive, send)
+        kept = [header for header in scope["headers"] if header[0] not in _OURS]
+        try:
+            await self._manager.handle_request(
+                {**scope, "headers": [*kept, *_TAKEN], _EXCHANGE: exchange}, receive, send
+            )
+        finally:
+            await exchange.settled()  # in the older era the SDK does not wait for a tool that it cancels
         return Reply(status, [header for header in headers if header[0] not in _UNWANTED], said)
 
     async def _run(self, begun: "asyncio.Future[None]") -> None:
@@ -112,6 +127,10 @@ class Sdk:
         return types.ListToolsResult(tools=[self._tools[tool.name] for tool in tools])
 
     async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> Any:
+        with _exchange(context).at_work():
+            return await self._called(context, params)
+
+    async def _called(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         exchange = _exchange(context)
         tool = self._offer.all_tools.get(params.name)
         try:
