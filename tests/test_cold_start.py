@@ -36,12 +36,12 @@ async def call(app, key, body):
     return sent[0]["status"]
 
 asyncio.run(main())
-heavy = "aiohttp litellm openai pydantic httpx boto3 botocore starlette fastapi".split()
+heavy = "aiohttp litellm openai pydantic httpx boto3 botocore starlette fastapi mcp mcp_types jwt cryptography".split()
 print([name for name in heavy if name in sys.modules])
 """
 
 
-def test_a_start_and_relayed_calls_never_import_litellm(folder: Path, upstream: Upstream) -> None:
+def test_a_start_and_relayed_calls_import_neither_litellm_nor_the_sdk_of_mcp(folder: Path, upstream: Upstream) -> None:
     config = folder / "config.yaml"
     config.write_text(
         f"model_list:\n  - {{model_name: ok, litellm_params: {{model: openai/ok, api_base: '{upstream.base}'}}}}\n"

@@ -15,12 +15,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from stile import sign_in
 from stile.core import keys
 from stile.core.keys import Pepper, PresentedKey
 from stile.core.records import Caller, Entry, KeyRecord
 from stile.entries import Entries
 from stile.errors import DirectoryUnavailable, Forbidden, InvalidKey
 from stile.ports import Directory
+from stile.sign_in import SignIn
 
 UNKNOWN_SECONDS = 10
 STALE_SECONDS = 900
@@ -46,7 +48,7 @@ class _Known(msgspec.Struct):
 
 
 class Authenticator:
-    """Answers who is calling. `clock` tells seconds since 1970."""
+    """Answers who is calling. `clock` tells seconds since 1970. `people`: for tokens that come in place of keys."""
 
     def __init__(
         self,
@@ -55,7 +57,9 @@ class Authenticator:
         *,
         cache_seconds: float,
         clock: Callable[[], float] = time.time,
+        people: SignIn | None = None,
     ) -> None:
+        self._people = people
         self._directory = directory
         self._pepper = pepper
         self._entries = Entries(pepper)
@@ -72,6 +76,8 @@ class Authenticator:
         """
         if text is None:
             raise InvalidKey("No API key was provided. Send one as 'Authorization: Bearer sk-stile-…'.", "missing")
+        if self._people is not None and sign_in.is_token(text):
+            return await self._people.authenticate(text, fresh=fresh)
         if fresh:
             return await self._check_anew(text)
         return self._recognise(text) or await self._check(text)
@@ -117,6 +123,8 @@ class Authenticator:
 
     def forget_user(self, user_id: str) -> None:
         """The same for all keys of a user."""
+        if self._people is not None:
+            self._people.forget(user_id)
         for key_id in [*self._cache, *self._lookups]:
             if keys.user_of(key_id) == user_id:
                 self.forget(key_id)

@@ -9,6 +9,7 @@ import msgspec
 from stile import sources, state
 from stile.adapters import model_lists
 from stile.adapters.bedrock_bearer import BedrockBearer
+from stile.adapters.cognito_tokens import CognitoTokens
 from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
@@ -35,11 +36,13 @@ from stile.calls import Calls
 from stile.catalog import Catalog
 from stile.configuration import Configuration
 from stile.core.health import Health as TargetsHealth
+from stile.core.keys import Pepper
 from stile.core.routes import DEFAULT_POLICY, Target, Via
 from stile.keyring import Keyring
 from stile.ports import Directory, Upstream
 from stile.renewal import Renewal
 from stile.settings import Settings
+from stile.sign_in import SignIn
 from stile.sources import Source
 from stile.stored import Stored
 from stile.telemetry import Telemetry
@@ -52,8 +55,8 @@ if TYPE_CHECKING:
 class Gateway(msgspec.Struct, frozen=True):
     """A gateway that runs: its ASGI app, and what a host's story needs beside it.
 
-    `warm_up` does now what otherwise the first calls would do. `release` lets go of idle connections; `restored`, after
-    a snapshot, of what is another's, and fetches secrets anew.
+    `warm_up` does now what otherwise the first calls would do, `warm_up_tools` what the first message of MCP would.
+    `release` lets go of idle connections; `restored`, after a snapshot, of what is another's, and fetches secrets anew.
     """
 
     app: Table
@@ -62,6 +65,7 @@ class Gateway(msgspec.Struct, frozen=True):
     users: Users
     keyring: Keyring
     warm_up: Callable[[], Awaitable[None]]
+    warm_up_tools: Callable[[], Awaitable[None]]
     release: Callable[[], Awaitable[None]]
     restored: Callable[[], Awaitable[None]]
 
@@ -90,7 +94,8 @@ async def gateway(
         )
         stack.push_async_callback(renewal.close)
         targets_health = TargetsHealth(policy)
-        authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds)
+        people = _sign_in(settings, environment, directory, pepper, stack)
+        authenticator = Authenticator(directory, pepper, cache_seconds=settings.key_cache_seconds, people=people)
         users = Users(directory, pepper, audit=telemetry.audit, forget=authenticator.forget_user)
         keyring = Keyring(directory, pepper, audit=telemetry.audit, forget=authenticator.forget)
         bootstrap = Bootstrap(directory, users, keyring, sha256=settings.bootstrap_sha256, audit=telemetry.audit)
@@ -108,7 +113,7 @@ async def gateway(
         key_tools = KeyTools(keyring, cache_seconds=settings.key_cache_seconds)
         mcp = Mcp(_offer(ModelTools(calls, openai, catalog.routes), key_tools, openai), authenticator)
         stack.push_async_callback(mcp.close)
-        protocol = (mcp, McpDoor(base_url, settings.cors_origins), OAuth(base_url, _sign_in(settings)))
+        protocol = (mcp, McpDoor(base_url, settings.cors_origins), OAuth(base_url, settings.cognito_domain))
         states = ModelStates(catalog, targets_health)
         health = Health(authenticator, directory, catalog, states)
         management = Management(users, keyring, bootstrap, cache_seconds=settings.key_cache_seconds)
@@ -135,6 +140,7 @@ async def gateway(
             users=users,
             keyring=keyring,
             warm_up=warm_up,
+            warm_up_tools=mcp.warm_up,
             release=release,
             restored=restored,
         )
@@ -154,8 +160,18 @@ def _offer(models: ModelTools, keys: KeyTools, openai: OpenAI) -> Offer:
     return Offer(tools, texts.ModelLibrary(openai, listing), texts.prompts(), texts.INSTRUCTIONS)
 
 
-def _sign_in(settings: Settings) -> str | None:
-    return settings.cognito_domain if settings.directory == "cognito" else None
+def _sign_in(
+    settings: Settings,
+    environment: Mapping[str, str],
+    directory: Directory,
+    pepper: Pepper,
+    stack: contextlib.AsyncExitStack,
+) -> SignIn | None:
+    if settings.user_pool_id is None or not settings.cognito_client_ids:
+        return None
+    tokens = CognitoTokens(settings.user_pool_id, settings.cognito_client_ids, environment)
+    stack.push_async_callback(tokens.close)
+    return SignIn(directory, pepper, tokens, cache_seconds=settings.key_cache_seconds)
 
 
 def _media_fetcher() -> "MediaFetcher":

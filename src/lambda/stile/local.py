@@ -26,6 +26,9 @@ from stile.telemetry import Telemetry
 
 # Long enough for a list from this machine; the others are shown when they come.
 LISTS_GRACE_SECONDS = 0.5
+# An editor that comes first would not wait for the import of MCP's SDK, and work without the tools: Codex gives a
+# server about a second. So it is imported when the start is long over.
+WARM_UP_AFTER_SECONDS = 5
 SHOWN_MODELS = 8
 _STANDARD_ERROR = 2
 _ASK = '{"model":"echo","messages":[{"role":"user","content":"Hello"}]}'
@@ -86,7 +89,17 @@ async def _run(known: Settings, configuration: Configuration, telemetry: Telemet
             _say(_banner(_address(bound), _key_lines(known, key), key, gateway.catalog, models))
         if lists is not None:
             lists.add_done_callback(lambda _: _show_late(shown, gateway.catalog))
-        await local_host.serve(gateway.app, bound, drain_seconds=known.drain_seconds)
+        warming = asyncio.create_task(_warm_up(gateway))
+        try:
+            await local_host.serve(gateway.app, bound, drain_seconds=known.drain_seconds)
+        finally:
+            warming.cancel()
+            await asyncio.wait({warming})
+
+
+async def _warm_up(gateway: Gateway) -> None:
+    await asyncio.sleep(WARM_UP_AFTER_SECONDS)
+    await gateway.warm_up_tools()
 
 
 async def _print_key(known: Settings, environment: Mapping[str, str]) -> None:

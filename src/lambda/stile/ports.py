@@ -76,6 +76,21 @@ class Directory(Protocol):
         """Let go of what is held."""
 
 
+class Token(msgspec.Struct, frozen=True):
+    """Who came with an access token, by which client, and until when that holds: in seconds since 1970."""
+
+    user_id: str
+    client_id: str
+    expires: int
+
+
+class Tokens(Protocol):
+    """Knows the access tokens of people who signed in."""
+
+    async def check(self, text: str) -> Token:
+        """Who came with this token. Raises InvalidKey, DirectoryUnavailable."""
+
+
 class UpstreamRequest(msgspec.Struct, frozen=True):
     """A model call for one target. `fields` is the body's top level, checked; `headers` may go up as they are.
 

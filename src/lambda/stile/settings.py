@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True):
     cors_origins: frozenset[str]
     public_url: str | None
     cognito_domain: str | None
+    cognito_client_ids: frozenset[str]
 
 
 class _Setting(msgspec.Struct, frozen=True):
@@ -145,6 +146,13 @@ def _url(text: str) -> str | None:
     return text.rstrip("/") or None
 
 
+def _client_ids(text: str) -> frozenset[str]:
+    named = frozenset(client.strip() for client in text.split(",") if client.strip())
+    if any(re.fullmatch(r"[\w+]{1,128}", client) is None for client in named):
+        raise ValueError("must be ids of app clients with commas between them")
+    return named
+
+
 def _directory(text: str) -> str:
     if text not in get_args(Directory):
         raise ValueError(f"must be {' or '.join(get_args(Directory))}")
@@ -196,6 +204,9 @@ SETTINGS: dict[str, _Setting] = {
     "STILE_COGNITO_DOMAIN": _Setting(
         "", _url, "address of Cognito's sign-in pages, which MCP clients are led to; without one, they use keys"
     ),
+    "STILE_COGNITO_CLIENT_IDS": _Setting(
+        "", _client_ids, "ids of the app clients whose access tokens are taken, with commas between them"
+    ),
 }
 
 # The command line client's own variables may well be set in the same shell.
@@ -218,6 +229,10 @@ def read(environment: Mapping[str, str]) -> Settings:
             faults.append(f"{name}: {fault} (it is {text!r})")
     if values.get("directory") == "cognito" and values.get("user_pool_id", "") is None:
         faults.append("STILE_USER_POOL_ID: must be set with STILE_DIRECTORY=cognito")
+    if bool(values.get("cognito_domain")) != bool(values.get("cognito_client_ids")):
+        faults.append("STILE_COGNITO_DOMAIN, STILE_COGNITO_CLIENT_IDS: must be set together, or not at all")
+    if values.get("cognito_domain") and values.get("directory") == "sqlite":
+        faults.append("STILE_COGNITO_DOMAIN: needs STILE_DIRECTORY=cognito")
     if faults:
         raise ConfigError(faults)
     return Settings(**values)

@@ -78,7 +78,7 @@ class AwsClient:
         `within`: so many seconds and without repetition, for who has rules of their own on what may be sent again.
         `once`: not even where a kept connection was dead.
         """
-        url = self._endpoint(service.variable) or f"https://{service.name}.{region}.{_domain(region)}"
+        url = self._endpoint(service.variable) or f"https://{service.name}.{region}.{domain(region)}"
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"{service.target}.{operation}"}
         body = msgspec.json.encode(asked)
         request = _Request("POST", f"{url}/", headers, body, service.name, region, _MAX_BYTES, once)
@@ -111,7 +111,7 @@ class AwsClient:
 
     def _get(self, bucket: str, key: str, region: str, limit: int) -> _Request:
         """A bucket has a host of its own, unless a certificate's wildcard does not reach it, or there are no names."""
-        host, path = f"s3.{region}.{_domain(region)}", quote(key, safe="/~")
+        host, path = f"s3.{region}.{domain(region)}", quote(key, safe="/~")
         own = self._endpoint("S3")
         if own is not None or "." in bucket:
             url = f"{own or f'https://{host}'}/{bucket}/{path}"
@@ -173,5 +173,5 @@ class AwsClient:
         return await self._http.post(request.url, headers, request.body, once=request.once)
 
 
-def _domain(region: str) -> str:
+def domain(region: str) -> str:
     return next((domain for start, domain in _DOMAINS.items() if region.startswith(start)), "amazonaws.com")

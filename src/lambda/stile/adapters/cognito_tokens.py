@@ -5,8 +5,8 @@ clients, a user, and a time that is not over. Of its head `kid` alone is used, t
 publishes: no other algorithm, and no key or address that a token brings along (jwk, jku, x5c, x5u), is ever looked at.
 
 The keys are fetched with the first token, one fetch at a time. An unknown `kid` has them fetched again, at most every
-UNKNOWN_SECONDS, so a key that the pool begins to use is known no later than that; keys older than OLD_SECONDS are fetched again
-while they still serve. Until a fetch has worked, who comes with an unknown key is told to come back.
+UNKNOWN_SECONDS; keys older than OLD_SECONDS are fetched again while they still serve. When the last fetch failed, who
+comes with an unknown `kid` is told to come back, and not that the token is none.
 
 A token says who came. Whether they are enabled, and what they may do, says the directory; that Cognito has revoked a
 token is not seen here, it counts until it expires. No text of a token, a claim or a key is in an error or in the log.
@@ -20,14 +20,15 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 
 from stile import __version__
-from stile.adapters.aws_client import CONNECT_SECONDS, _domain
+from stile.adapters.aws_client import CONNECT_SECONDS, domain
 from stile.adapters.http_client import HttpClient
 from stile.errors import DirectoryUnavailable, InvalidKey
+from stile.ports import Token
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -51,15 +52,8 @@ _EXPIRED = "This access token has expired. Sign in again."
 _AWAY = "What access tokens are checked by cannot be had now. Try again, or send a key of this gateway."
 _log = logging.getLogger("stile.cognito")
 
+Seconds = Annotated[int, msgspec.Meta(lt=2**53)]  # whole numbers that a float can hold
 T = TypeVar("T")
-
-
-class Token(msgspec.Struct, frozen=True):
-    """Who came, by which client, and until when that holds: in seconds since 1970."""
-
-    user_id: str
-    client_id: str
-    expires: int
 
 
 class _Head(msgspec.Struct):
@@ -71,13 +65,13 @@ class _Head(msgspec.Struct):
 
 
 class _Claims(msgspec.Struct):
-    exp: int
+    exp: Seconds
     iss: str = ""
-    token_use: str = ""
+    purpose: str = msgspec.field(name="token_use", default="")
     client_id: str = ""
     sub: str = ""
-    nbf: int = 0
-    iat: int = 0
+    nbf: Seconds = 0
+    iat: Seconds = 0
 
 
 class _Key(msgspec.Struct):
@@ -94,7 +88,7 @@ class _Keys(msgspec.Struct):
 
 
 class CognitoTokens:
-    """Checks access tokens of one user pool that were made for these clients. `clock` tells seconds since 1970.
+    """The Tokens port on one user pool, for tokens that were made for these clients. `clock` tells seconds since 1970.
 
     `environment` names another endpoint for the keys, as for all of AWS's services. The issuer stays what Cognito
     writes into its tokens, wherever the keys come from; its emulators write the same.
@@ -109,7 +103,7 @@ class CognitoTokens:
         clock: Callable[[], float] = time.time,
     ) -> None:
         region = pool_id.partition("_")[0]
-        host = f"https://cognito-idp.{region}.{_domain(region)}"
+        host = f"https://cognito-idp.{region}.{domain(region)}"
         named = environment.get("AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER") or environment.get("AWS_ENDPOINT_URL")
         self._issuer = f"{host}/{pool_id}"
         self._url = f"{(named or host).rstrip('/')}/{pool_id}/.well-known/jwks.json"
@@ -119,7 +113,7 @@ class CognitoTokens:
         self._keys: Mapping[str, PyJWK] = {}
         self._fetched = -math.inf
         self._asked = -math.inf
-        self._answered = False  # whether the last fetch brought keys
+        self._answered = False  # whether the last fetch has brought keys
         self._fetching: asyncio.Task[None] | None = None
 
     async def check(self, text: str) -> Token:
@@ -146,7 +140,7 @@ class CognitoTokens:
         now = self._clock()
         if (
             claims.iss != self._issuer
-            or claims.token_use != "access"
+            or claims.purpose != "access"
             or claims.client_id not in self._client_ids
             or not _is_user_id(claims.sub)
             or max(claims.nbf, claims.iat) > now + LEEWAY_SECONDS
@@ -181,7 +175,7 @@ class CognitoTokens:
         """The fetch under way, or a new one; None when the last was a moment ago."""
         # A clock that was set back must not stop fetches for as long: hence the distance, whatever its sign.
         if self._fetching is None and abs(now - self._asked) >= self._pause():
-            self._asked = now
+            self._asked, self._answered = now, False
             self._fetching = asyncio.create_task(self._renew())
             self._fetching.add_done_callback(self._landed)
         return self._fetching
@@ -195,7 +189,6 @@ class CognitoTokens:
                 body = await self._get()
             keys = await asyncio.to_thread(_read_keys, body)
         except (OSError, ValueError) as error:
-            self._answered = False
             why = str(error).rstrip(".") or f"there was no answer within {SECONDS} seconds"
             _log.warning("The keys of Cognito's user pool %s cannot be had: %s", self._pool_id, why)
             return

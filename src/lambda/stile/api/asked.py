@@ -11,11 +11,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stile.api.request import Request
-from stile.api.shapes import LAST_MOMENT, Email, KeyChange
+from stile.api.shapes import END, LAST_MOMENT, Email, KeyChange
 from stile.errors import BadRequest, Unprocessable
 from stile.keyring import KeyFields
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_END = END.replace("\\", r"\\")  # as the decoder quotes it
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _PLACE = re.compile(r" - at `(?:key in )?\$(?:\.?([^`]*))`$")
 
@@ -134,7 +135,7 @@ def _unprocessable(fault: str) -> Unprocessable:
     path = [part for part in (place[1] if place else "").split(".") if part]
     if unknown is None:
         form = _FORMS.get(path[-1]) if path and "matching regex" in fault else None
-        return Unprocessable(form or f"{fault}.", param=".".join(path) or None)
+        return Unprocessable(form or f"{fault.replace(_END, '$')}.", param=".".join(path) or None)
     name = unknown[1]
     if name == "limits":
         return Unprocessable(

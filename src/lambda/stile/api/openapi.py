@@ -46,7 +46,7 @@ def document() -> dict[str, Any]:
         "security": [{"key": []}],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": shapes.shown(components),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "sk-stile-…"}},
         },
     }

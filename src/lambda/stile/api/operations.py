@@ -24,7 +24,7 @@ _PAGING = (
         "name": "email",
         "in": "query",
         "description": "Only the user with this address",
-        "schema": msgspec.json.schema(shapes.Email),
+        "schema": shapes.shown(msgspec.json.schema(shapes.Email)),
     },
 )
 _IDEMPOTENCY = {

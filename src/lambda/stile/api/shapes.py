@@ -12,10 +12,13 @@ from stile.core.failures import Kind
 from stile.core.records import Role, Scope
 from stile.shown import ShownKey, ShownUser
 
+# The end of a pattern: in Python `$` alone lets a line break follow. Schemas are shown without the look-ahead, which
+# the regular expressions of many clients do not have, and of which only Python has need.
+END = r"$(?!\n)"
 MAX_NAME_BYTES = 128
 MAX_EMAIL_CHARACTERS = 128  # Cognito takes no longer ones
 
-_MODEL = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_MODEL = Annotated[str, Meta(min_length=1, max_length=256, pattern=rf"^[^\x00-\x1f\x7f]+{END}")]
 Models = Annotated[
     list[_MODEL],
     Meta(
@@ -23,7 +26,7 @@ Models = Annotated[
     ),
 ]
 Tools = Annotated[
-    list[Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]*\*?$")]],
+    list[Annotated[str, Meta(min_length=1, max_length=64, pattern=rf"^[A-Za-z0-9_.-]*\*?{END}")]],
     Meta(
         min_length=1,
         max_length=64,
@@ -36,7 +39,7 @@ Name = Annotated[
     Meta(
         min_length=1,
         max_length=MAX_NAME_BYTES,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
+        pattern=rf"^[^\x00-\x1f\x7f]+{END}",
         description=f"At most {MAX_NAME_BYTES} bytes of UTF-8",
     ),
 ]
@@ -44,18 +47,18 @@ Email = Annotated[
     str,
     Meta(
         max_length=MAX_EMAIL_CHARACTERS,
-        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](-?[A-Za-z0-9])*(\.[A-Za-z0-9](-?[A-Za-z0-9])*)+$",
+        pattern=rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@[A-Za-z0-9](-?[A-Za-z0-9])*(\.[A-Za-z0-9](-?[A-Za-z0-9])*)+{END}",
         description="An address, in which case does not count",
     ),
 ]
 MAX_GRACE_SECONDS = 30 * 86_400
 _DURATION = "Seconds, minutes, hours, days or weeks, as in `90d`"
 Lifetime = (
-    Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}(s|m|h|d|w)$", description=_DURATION)]
+    Annotated[str, Meta(pattern=rf"^[1-9][0-9]{{0,8}}(s|m|h|d|w){END}", description=_DURATION)]
     | Annotated[int, Meta(ge=1, le=10**9)]
 )
 Grace = (
-    Annotated[str, Meta(pattern=r"^[0-9]{1,7}(s|m|h|d|w)$", description=_DURATION)]
+    Annotated[str, Meta(pattern=rf"^[0-9]{{1,7}}(s|m|h|d|w){END}", description=_DURATION)]
     | Annotated[int, Meta(ge=0, le=MAX_GRACE_SECONDS)]
 )
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -127,7 +130,7 @@ class Rotation(_Asked, frozen=True, kw_only=True):
 class BootstrapRequest(_Asked, frozen=True, kw_only=True):
     """The one-time token, at least 64 hex characters, and whom it makes the first admin."""
 
-    token: Annotated[str, Meta(min_length=MIN_TOKEN, max_length=512, pattern=r"^[0-9a-fA-F]+$")]
+    token: Annotated[str, Meta(min_length=MIN_TOKEN, max_length=512, pattern=rf"^[0-9a-fA-F]+{END}")]
     email: Email
 
 
@@ -225,3 +228,15 @@ class Error(msgspec.Struct, frozen=True):
     """OpenAI's envelope of errors."""
 
     error: ErrorFields
+
+
+def shown(schema: Any) -> Any:
+    """A JSON Schema as others read it."""
+    if isinstance(schema, list):
+        return [shown(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: value.replace(END, "$") if name == "pattern" and isinstance(value, str) else shown(value)
+        for name, value in schema.items()
+    }

@@ -68,11 +68,15 @@ class Author(msgspec.Struct, frozen=True):
             raise Forbidden(
                 f"This API key does not have the scope '{beyond[0]}' itself.", code="scope_not_allowed", param="scopes"
             )
-        # The user's own bounds hold for a key that names none, too.
-        _check_names("model", ("*",) if record.models is None else record.models, self.caller.key_models)
-        _check_names("model", record.models or (), self.caller.user_models)
-        _check_names("tool", ("*",) if record.tools is None else record.tools, self.caller.key_tools)
-        _check_names("tool", record.tools or (), self.caller.user_tools)
+        caller = self.caller
+        if (model := _first_beyond(record.models, caller.key_models, caller.user_models)) is not None:
+            raise Forbidden(
+                f"This API key may not use the model '{model}' itself.", code="model_not_allowed", param="models"
+            )
+        if (tool := _first_beyond(record.tools, caller.key_tools, caller.user_tools)) is not None:
+            raise Forbidden(
+                f"This API key may not use the tool '{tool}' itself.", code="tool_not_allowed", param="tools"
+            )
         ends = self.caller.key_expires
         if ends is not None and (record.expires is None or record.expires > ends):
             raise Forbidden(
@@ -82,12 +86,16 @@ class Author(msgspec.Struct, frozen=True):
             )
 
 
-def _check_names(kind: str, wanted: Sequence[str], own: Sequence[str] | None) -> None:
-    for name in wanted if own is not None else ():
-        if not any(_covers(pattern, name) for pattern in own or ()):
-            raise Forbidden(
-                f"This API key may not use the {kind} '{name}' itself.", code=f"{kind}_not_allowed", param=f"{kind}s"
-            )
+def _first_beyond(wanted: Sequence[str] | None, key: Sequence[str] | None, user: Sequence[str] | None) -> str | None:
+    """The first of a record's names that the author's key, or its user, does not cover. A record without names stands
+    for all that its user has, which the author's key must have too."""
+    return _beyond(("*",) if wanted is None else wanted, key) or _beyond(wanted or (), user)
+
+
+def _beyond(wanted: Sequence[str], own: Sequence[str] | None) -> str | None:
+    if own is None:
+        return None
+    return next((name for name in wanted if not any(_covers(pattern, name) for pattern in own)), None)
 
 
 def _covers(pattern: str, name: str) -> bool:

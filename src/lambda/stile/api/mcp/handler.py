@@ -4,7 +4,6 @@ events where a client wants to hear of a tool's progress.
 
 import asyncio
 import importlib
-import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
-_log = logging.getLogger("stile.mcp")
-
-_EVENTS = [(b"content-type", b"text/event-stream")]
+_EVENTS = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
 _FRAME_BYTES = 64
 _FIRST_WITHOUT_SESSIONS = "2026"  # revisions are dates
 
@@ -64,8 +61,9 @@ class Mcp:
     async def close(self) -> None:
         """End what runs for it."""
         if self._starting is not None:
-            sdk = await self._starting
-            await sdk.close()
+            await asyncio.wait({self._starting})
+            if self._starting.exception() is None:
+                await self._starting.result().close()
 
     async def _sdk(self) -> "Sdk":
         if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
@@ -146,8 +144,6 @@ def _noted(reply: Reply, message: Message, request: Request) -> Reply:
         code = jsonrpc.code_in(reply.body)
         if code is not None:
             record.error = jsonrpc.NAMES.get(code, str(code))
-            if code == jsonrpc.INTERNAL_ERROR:
-                _log.error("the SDK of MCP failed at %s in request %s", record.mcp_method, record.request_id)
         elif reply.status >= 400:
             record.error = "invalid_request"
     return reply

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from stile.api import shapes
 from stile.api.mcp.exchange import Exchange
 from stile.core.records import Caller, Scope
 
@@ -119,7 +120,7 @@ class Offer:
 def schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The JSON Schema of a type, with nothing referred to: many clients and models do not follow references."""
     (root,), parts = msgspec.json.schema_components([kind], ref_template="{name}")
-    found: dict[str, Any] = _whole(root, parts)
+    found: dict[str, Any] = shapes.shown(_whole(root, parts))
     return {name: value for name, value in found.items() if name != "description"}
 
 

@@ -8,7 +8,7 @@ is done goes past the SDK (see `exchange`), so both eras of the protocol have it
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import mcp_types as types
@@ -44,6 +44,8 @@ _log = logging.getLogger("stile.mcp")
 
 Context = ServerRequestContext[Any]
 T = TypeVar("T")
+P = TypeVar("P")
+Handler = Callable[[Context, P], Awaitable[Any]]
 
 
 class Sdk:
@@ -61,13 +63,13 @@ class Sdk:
             instructions=offer.instructions,
             cache_hints=dict.fromkeys(_CACHED, CacheHint(FRESH_MS, "private")),
             get_tool_input_schema=lambda name: self._tools[name].input_schema if name in self._tools else None,
-            on_list_tools=self._list_tools,
-            on_call_tool=self._call_tool,
-            on_list_resources=self._list_resources,
-            on_list_resource_templates=self._list_templates,
-            on_read_resource=self._read_resource,
-            on_list_prompts=self._list_prompts,
-            on_get_prompt=self._get_prompt,
+            on_list_tools=_guarded(self._list_tools),
+            on_call_tool=_guarded(self._call_tool),
+            on_list_resources=_guarded(self._list_resources),
+            on_list_resource_templates=_guarded(self._list_templates),
+            on_read_resource=_guarded(self._read_resource),
+            on_list_prompts=_guarded(self._list_prompts),
+            on_get_prompt=_guarded(self._get_prompt),
         )
         server.middleware.clear()  # spans that nobody collects
         self._manager = StreamableHTTPSessionManager(
@@ -213,9 +215,22 @@ async def _run(tool: Tool, arguments: Any, exchange: Exchange) -> Outcome:
         return await tool.run(arguments, exchange)
     except PublicError as error:
         return _failed(error, exchange)
-    except Exception:
-        _log.exception("the tool %s failed in request %s", tool.name, exchange.record.request_id)
-        return _failed(PublicError("The gateway failed; its log knows why, by the request id."), exchange)
+
+
+def _guarded(handler: Handler[P]) -> Handler[P]:
+    """The handler, of whose own faults the client hears nothing and the log everything."""
+
+    async def guarded(context: Context, params: P) -> Any:
+        try:
+            return await handler(context, params)
+        except MCPError:
+            raise
+        except Exception:
+            _log.exception("%s failed in request %s", context.method, _exchange(context).record.request_id)
+            told = "The gateway failed; its log knows why, by the request id."
+            raise MCPError(types.INTERNAL_ERROR, told) from None
+
+    return guarded
 
 
 def _failed(error: PublicError, exchange: Exchange) -> Outcome:
