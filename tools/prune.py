@@ -11,11 +11,8 @@ DISTRIBUTIONS = {
     "filelock": "huggingface-hub's",
     "fsspec": "huggingface-hub's",
     "hf-xet": "downloads models for huggingface-hub",
-    "httpcore2": "httpx2's",
-    "httpx2": "huggingface-hub's client, and Starlette's for tests",
     "huggingface-hub": "downloads tokenizers; the gateway tells LiteLLM never to",
     "tqdm": "progress bars of downloads",
-    "truststore": "httpx2's",
 }
 
 PATHS = {

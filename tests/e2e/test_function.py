@@ -12,11 +12,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
-from tests import program
+from tests import program, rpc
 from tests.e2e import rie
 from tests.e2e.rie import ARTIFACT, Emulator
 from tests.leaks import PROVIDER_KEY
@@ -114,6 +114,23 @@ def test_a_streamed_call_a_translated_one_and_errors_come_back_right(
     broken = function.ask("POST", chat, {**relayed, "model": "reset-mid"})
     assert b'"code":"upstream_broken"' in broken.body
     assert function.ask("GET", "/health").json == {"status": "ok"}
+
+
+@pytest.mark.parametrize("revision", rpc.REVISIONS)
+def test_tools_are_listed_and_called_by_each_revision_again_and_again(function: Emulator, revision: str) -> None:
+    client = rpc.Client(cast("Any", None), revision)  # which only writes the messages here
+
+    def ask(method: str, params: dict[str, Any]) -> Any:
+        return function.ask("POST", "/mcp", client.message(method, params), **client.headers(method, params))
+
+    for _ in range(2):
+        assert "chat" in [tool["name"] for tool in ask("tools/list", {}).json["result"]["tools"]]
+        called = {"name": "chat", "arguments": {"model": "ok", "prompt": "Hi"}}
+        assert ask("tools/call", called).json["result"]["structuredContent"]["text"] == "".join(mock.TEXT)
+        *notes, last = rpc.events(ask("tools/call", {**called, "_meta": {"progressToken": 1}}))
+        assert "".join(note["params"]["message"] for note in notes) == "".join(mock.TEXT)
+        assert last["result"]["isError"] is False
+    assert function.ask("GET", "/mcp").status == 405
 
 
 def test_every_dialect_a_form_and_sound_come_back_right(folder: Path, state: State) -> None:
