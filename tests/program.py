@@ -114,12 +114,17 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
 
 def start(folder: Path, home: Path, **settings: str) -> Program:
     """Start the program and wait until it answers /health."""
+    return launch(APP, folder, home, **settings)
+
+
+def launch(app: Path, folder: Path, home: Path, **settings: str) -> Program:
+    """The same with this entry in place of the program's own."""
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob("*.out")))
     out, err = folder / f"{number}.out", folder / f"{number}.err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, str(APP)],
+            [sys.executable, str(app)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -151,7 +156,14 @@ def start(folder: Path, home: Path, **settings: str) -> Program:
 @contextlib.contextmanager
 def running(folder: Path, **settings: str) -> Iterator[Program]:
     """A gateway that runs until the block ends; what it wrote to standard error must be nothing."""
-    program = start(folder, folder / "home", **settings)
+    with launched(APP, folder, **settings) as program:
+        yield program
+
+
+@contextlib.contextmanager
+def launched(app: Path, folder: Path, **settings: str) -> Iterator[Program]:
+    """The same with this entry in place of the program's own."""
+    program = launch(app, folder, folder / "home", **settings)
     try:
         yield program
     finally:

@@ -54,7 +54,7 @@ def test_a_key_is_made_shown_listed_changed_and_deleted(gateway: Program) -> Non
     assert gateway.ask("GET", path, key=key).json == made, "one's own"
     assert gateway.ask("GET", f"/api/users/{user['id']}/keys").json == {"data": [made], "next_cursor": None}
     assert gateway.ask("GET", "/api/keys", key=key).json == {"data": [made], "next_cursor": None}
-    change = {"name": "other", "expires_at": None, "models": None, "tools": None, "metadata": {}}
+    change: dict[str, Any] = {"name": "other", "expires_at": None, "models": None, "tools": None, "metadata": {}}
     changed = gateway.ask("PATCH", path, change)
     assert changed.status == 200
     assert changed.json.pop("effective_by") == pytest.approx(time.time() + 60, abs=60)

@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -594,6 +594,9 @@ class _Broken:
 
     def read(self, uri: str, caller: Caller) -> None:
         raise KeyError(f"the inside of {caller.user_id}, {uri}")
+
+    def complete(self, argument: str, begun: str, caller: Caller) -> Sequence[str]:
+        raise KeyError(f"the inside of {caller.user_id}, {argument}, {begun}")
 
 
 @pytest.mark.parametrize("method", ["resources/list", "resources/read"])

@@ -129,9 +129,9 @@ def _check_version(message: Message, request: Request) -> None:
     """The SDK tells the eras apart by the header alone, so one that the body contradicts is refused here."""
     if message.method == "initialize" or message.version is None:
         return
-    header = request.header(b"mcp-protocol-version")
-    if header is None or (header != message.version and header < _FIRST_WITHOUT_SESSIONS):
-        told = "is missing" if header is None else "does not say what the body says"
+    header = (request.header(b"mcp-protocol-version") or "").strip(" \t")
+    if not header or (header != message.version and header < _FIRST_WITHOUT_SESSIONS):
+        told = "is missing" if not header else "does not say what the body says"
         raise BadRequest(f"The header MCP-Protocol-Version {told}.", code="header_mismatch")
 
 

@@ -71,6 +71,9 @@ class Library(Protocol):
     def read(self, uri: str, caller: Caller) -> Block | None:
         """One of them: `mimeType`, and `text` or `blob`. None where there is none that the caller may read."""
 
+    def complete(self, argument: str, begun: str, caller: Caller) -> Sequence[str]:
+        """What an argument, of a prompt or of a template's address, may be, as far as it is written."""
+
 
 class Argument(msgspec.Struct, frozen=True):
     """What a prompt can be given."""

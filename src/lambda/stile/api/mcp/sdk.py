@@ -70,6 +70,7 @@ class Sdk:
             on_read_resource=_guarded(self._read_resource),
             on_list_prompts=_guarded(self._list_prompts),
             on_get_prompt=_guarded(self._get_prompt),
+            on_completion=_guarded(self._complete),
         )
         server.middleware.clear()  # spans that nobody collects
         self._manager = StreamableHTTPSessionManager(
@@ -109,7 +110,7 @@ class Sdk:
             else:
                 said += message.get("body", b"")
 
-        kept = [header for header in scope["headers"] if header[0] not in _OURS]
+        kept = [(name, value.strip(b" \t")) for name, value in scope["headers"] if name not in _OURS]
         try:
             await self._manager.handle_request(
                 {**scope, "headers": [*kept, *_TAKEN], _EXCHANGE: exchange}, receive, send
@@ -208,6 +209,14 @@ class Sdk:
             raise MCPError(types.INVALID_PARAMS, f"The prompt needs its argument '{missing[0]}'.")
         said = {"description": prompt.description, "messages": prompt.write(given)}
         return types.GetPromptResult.model_validate(said)
+
+    async def _complete(self, context: Context, params: types.CompleteRequestParams) -> Any:
+        said, caller = params.argument, _exchange(context).caller
+        found = self._offer.library.complete(said.name, said.value, caller)
+        first = list(found[:PAGE])
+        return types.CompleteResult(
+            completion=types.Completion(values=first, total=len(found), has_more=len(found) > len(first))
+        )
 
 
 async def _run(tool: Tool, arguments: Any, exchange: Exchange) -> Outcome:

@@ -17,6 +17,7 @@ INSTRUCTIONS = (
 
 _MODELS = "stile://models"
 _JSON = "application/json"
+_OF_MODELS = frozenset({"id", "model", "models"})  # arguments that name models, here and in the prompts
 
 
 class ModelLibrary:
@@ -57,6 +58,13 @@ class ModelLibrary:
         base, _, named = uri.rpartition("/")
         found = next((model for model in models if base == _MODELS and model.id == unquote(named)), None)
         return None if found is None else _written(_fields(found))
+
+    def complete(self, argument: str, begun: str, caller: Caller) -> Sequence[str]:
+        if argument not in _OF_MODELS or not self._tool.is_for(caller):
+            return ()
+        before, _, last = begun.rpartition(",") if argument == "models" else ("", "", begun)
+        told = f"{before}," if before else ""
+        return [told + model.id for model in self._openai.usable(caller) if model.id.startswith(last.strip())]
 
 
 def _resource(model: Model) -> Resource:
