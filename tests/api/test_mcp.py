@@ -40,7 +40,7 @@ def test_a_client_says_hello_in_the_way_of_its_revision(client: Client) -> None:
         note = {"jsonrpc": "2.0", "method": "notifications/initialized"}
         headers = client.headers("notifications/initialized")
         assert client.gateway.ask("POST", "/mcp", note, headers=headers).status == 202
-    assert found["capabilities"].keys() == {"tools", "resources", "prompts"}
+    assert found["capabilities"].keys() == {"tools", "resources", "prompts", "completions"}
     assert "list_models" in found["instructions"]
 
 
@@ -207,3 +207,14 @@ def test_the_official_client_uses_everything(gateway: Program, mode: str) -> Non
             assert (await client.get_prompt("second_opinion", {"matter": "x"})).messages
 
     asyncio.run(use())
+
+
+def test_arguments_that_name_models_are_completed(client: Client) -> None:
+    def completed(argument: str, begun: str) -> list[str]:
+        asked = {"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": argument, "value": begun}}
+        values: list[str] = client.result("completion/complete", asked)["completion"]["values"]
+        return values
+
+    assert completed("model", "ech") == ["echo"]
+    assert completed("models", "gpt, ech") == ["gpt,echo"]
+    assert completed("matter", "ech") == []

@@ -172,6 +172,8 @@ def test_a_call_whose_time_is_over_says_so_to_the_message_that_waits(folder: Pat
     config = folder / "config.yaml"
     config.write_text(model_file(upstream))
     with program.running(folder, STILE_CONFIG=str(config), STILE_TIMEOUT_SECONDS="1") as gateway:
+        # The first message imports the SDK, which may take its time and all of this second.
+        wait_for(lambda: Client(gateway, MODERN).ask("tools/list").status == 200, "the first answer")
         for revision in REVISIONS:
             client = Client(gateway, revision)
             upstream.gate.clear()
