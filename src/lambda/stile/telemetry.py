@@ -24,7 +24,6 @@ MAX_SHOWN = 512
 _STANDARD_OUTPUT = 1
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
-
 T = TypeVar("T")
 
 
@@ -108,8 +107,8 @@ class Telemetry:
         record.time = self._now()
         record.path, record.model, record.target = _shown(record.path), _shown(record.model), _shown(record.target)
         if record.mcp_method is not msgspec.UNSET:
-            for name in ("mcp_method", "mcp_name", "mcp_version"):
-                setattr(record, name, _shown(getattr(record, name)))
+            record.mcp_method, record.mcp_name = _shown(record.mcp_method), _shown(record.mcp_name)
+            record.mcp_version = _shown(record.mcp_version)
         record.upstream_ms = int(record.upstream_ms * 100) / 100
         if record.failed_attempts:
             record.failed_attempts = [str(_shown(attempt)) for attempt in record.failed_attempts]
@@ -181,13 +180,11 @@ def _open(path: Path) -> int:
         raise ConfigError([f"STILE_LOG_FILE: {path} cannot be written ({fault.strerror})"]) from None
 
 
-def _shown(text: Any) -> Any:
+def _shown(text: T) -> T | str:
     """What a caller chose (a path, a model's name), bounded and without a key that was put in the wrong place."""
-    return (
-        text
-        if not isinstance(text, str) or (len(text) <= MAX_SHOWN and "sk-" not in text)
-        else redact(text[:MAX_SHOWN])
-    )
+    if not isinstance(text, str) or (len(text) <= MAX_SHOWN and "sk-" not in text):
+        return text
+    return redact(text[:MAX_SHOWN])
 
 
 def redact(text: str) -> str:

@@ -18,7 +18,6 @@ import logging
 import math
 import re
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -27,6 +26,7 @@ import msgspec
 from stile import __version__
 from stile.adapters.aws_client import CONNECT_SECONDS, domain
 from stile.adapters.http_client import HttpClient
+from stile.core.keys import is_user_id
 from stile.errors import DirectoryUnavailable, InvalidKey
 from stile.ports import Token
 
@@ -142,7 +142,7 @@ class CognitoTokens:
             claims.iss != self._issuer
             or claims.purpose != "access"
             or claims.client_id not in self._client_ids
-            or not _is_user_id(claims.sub)
+            or not is_user_id(claims.sub)
             or max(claims.nbf, claims.iat) > now + LEEWAY_SECONDS
         ):
             raise InvalidKey(_REFUSED, "unknown")
@@ -259,10 +259,3 @@ def _signed(text: str, key: "PyJWK") -> bytes | None:
         return bytes(PyJWS([_ALGORITHM]).decode(text, key, [_ALGORITHM]))
     except PyJWTError:
         return None
-
-
-def _is_user_id(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

@@ -17,7 +17,7 @@ from stile.adapters import user_pool
 from stile.adapters.aws_client import AwsClient
 from stile.adapters.aws_error import AwsError
 from stile.adapters.user_pool import Created, Declared, Described, Nothing, User, UserPool, Users
-from stile.core.keys import SLOTS
+from stile.core.keys import SLOTS, is_user_id
 from stile.core.records import MAX_ATTRIBUTE_BYTES, Entry, Page, slot_attribute
 from stile.entries import POLICY, ROLE
 from stile.errors import (
@@ -71,7 +71,7 @@ class CognitoDirectory:
             raise ConfigError([f"STILE_USER_POOL_ID: {self._pool_id} {fault}" for fault in faults])
 
     async def get(self, user_id: str) -> Entry | None:
-        if not _is_user_id(user_id):
+        if not is_user_id(user_id):
             return None
         found = await self._by_name(self._usernames.get(user_id, user_id), "sub", user_id)
         if found is not None:
@@ -274,13 +274,6 @@ def _fault(name: str, there: Mapping[str, Declared]) -> str | None:
     if not there[name].holds(MAX_ATTRIBUTE_BYTES):
         return f"has an attribute {name} that is not {must}; Cognito never changes one, so take another pool"
     return None
-
-
-def _is_user_id(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _unconfirmed(told: DirectoryUnavailable) -> Unconfirmed:

@@ -84,6 +84,14 @@ def user_of(key_id: str) -> str:
     return str(uuid.UUID(key_id[2:34]))
 
 
+def is_user_id(text: str) -> bool:
+    """Whether a text is a user's id in the one form that it has: only such a one stands in a key's id."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
 def make_id(version: int, user_id: str, slot: int, nonce: bytes) -> KeyId:
     """The id of a new key; `nonce` is NONCE_BYTES of fresh randomness."""
     text = f"{version:02x}{uuid.UUID(user_id).hex}{slot:02x}{nonce.hex()}"

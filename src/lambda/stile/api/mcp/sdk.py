@@ -23,7 +23,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
 import stile
 from stile.api import asked
 from stile.api.mcp.exchange import Exchange
-from stile.api.mcp.offer import Offer, Outcome, Prompt, Tool, text
+from stile.api.mcp.offer import Offer, Outcome, Prompt, Resource, Tool, text
 from stile.api.request import Message, Reply
 from stile.errors import PublicError, Unprocessable
 from stile.telemetry import MAX_SHOWN, redact
@@ -94,7 +94,6 @@ class Sdk:
     async def answer(self, scope: Message, body: bytes, exchange: Exchange) -> Reply:
         """The answer to one message, whole."""
         status, headers, said = 0, list[tuple[bytes, bytes]](), b""
-
         come = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receive() -> Message:
@@ -156,30 +155,13 @@ class Sdk:
 
     async def _list_resources(self, context: Context, params: types.PaginatedRequestParams | None) -> Any:
         page, cursor = _page(self._offer.library.list(_exchange(context).caller), params)
-        listed = [
-            types.Resource(
-                uri=each.uri,
-                name=each.name,
-                title=each.title,
-                description=each.description,
-                mime_type=each.mime_type,
-            )
-            for each in page
-        ]
+        listed = [types.Resource(uri=each.uri, **_described(each)) for each in page]
         return types.ListResourcesResult(resources=listed, next_cursor=cursor)
 
     async def _list_templates(self, context: Context, params: types.PaginatedRequestParams | None) -> Any:  # noqa: ARG002
         _refuse_cursor(params)
-        listed = [
-            types.ResourceTemplate(
-                uri_template=each.uri,
-                name=each.name,
-                title=each.title,
-                description=each.description,
-                mime_type=each.mime_type,
-            )
-            for each in self._offer.library.templates
-        ]
+        templates = self._offer.library.templates
+        listed = [types.ResourceTemplate(uri_template=each.uri, **_described(each)) for each in templates]
         return types.ListResourceTemplatesResult(resource_templates=listed)
 
     async def _read_resource(self, context: Context, params: types.ReadResourceRequestParams) -> Any:
@@ -292,6 +274,16 @@ def _listed_tool(tool: Tool) -> types.Tool:
         output_schema=None if tool.output_schema is None else dict(tool.output_schema),
         annotations=types.ToolAnnotations.model_validate(tool.hints),
     )
+
+
+def _described(resource: Resource) -> dict[str, Any]:
+    """What a resource and a family of them have in common."""
+    return {
+        "name": resource.name,
+        "title": resource.title,
+        "description": resource.description,
+        "mime_type": resource.mime_type,
+    }
 
 
 def _listed_prompt(prompt: Prompt) -> types.Prompt:
