@@ -14,7 +14,7 @@ SAM = SAM_CLI_TELEMETRY=0 $(PYTHON) tools/venv.py tools/requirements-sam.txt --
 ARTIFACT = --arch $(ARCH) --python $(TARGET_PYTHON) $(if $(CONFIG),--config $(CONFIG))
 SOURCES = src/lambda tests bench tools
 
-.PHONY: help run key check-config test cover check format e2e build build-Gateway deploy bootstrap-token bench bench-cold lock
+.PHONY: help run key check-config test cover check schema format e2e build build-Gateway deploy bootstrap-token bench bench-cold lock
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## / — /'
@@ -52,6 +52,9 @@ BUILD_HERE = $(MAKE) --no-print-directory build ARCH=$(shell uname -m | sed s/aa
 e2e: ## what is heavy: the artifact under AWS's emulator of Lambda, a second Cognito (needs Node), a crowd, a long outage
 	@$(BUILD_HERE)
 	@$(DEV) -m pytest tests/e2e
+
+schema: ## write doc/log-schema.json anew
+	@$(DEV) tools/log_schema.py
 
 format: ## format the sources
 	@$(DEV) -m ruff check --fix $(SOURCES)

@@ -16,7 +16,7 @@ from stile.core.rights import Author
 from stile.errors import DirectoryUnavailable, Forbidden, InvalidKey
 from stile.keyring import KeyFields, Keyring
 from stile.ports import Change
-from stile.telemetry import AuditRecord
+from stile.telemetry.records import AuditRecord
 from stile.users import Users
 
 PEPPER = Pepper({1: b"p" * 32})

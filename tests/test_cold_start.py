@@ -1,5 +1,6 @@
 """What a start and a relayed call import: asked of a process of its own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,13 @@ ROOT = Path(__file__).parent.parent / "src" / "lambda"
 
 CODE = """
 import asyncio, os, sys
-from pathlib import Path
 from stile import build, local, settings
-from stile.telemetry import Telemetry
+from stile.telemetry.journal import Telemetry
 
 async def main():
     known = settings.read(os.environ)
     configuration = await build.read_configuration(known, os.environ)
-    async with build.gateway(known, configuration, Telemetry(Path(os.devnull))) as gateway:
+    async with build.gateway(known, configuration, Telemetry(known)) as gateway:
         key = await local._first_key(gateway)
         for stream in ("false", "true"):
             status = await call(gateway.app, key, b'{"model":"ok","stream":%s,"messages":[{}]}' % stream.encode())
@@ -47,6 +47,8 @@ def test_a_start_and_relayed_calls_import_neither_litellm_nor_the_sdk_of_mcp(fol
         f"model_list:\n  - {{model_name: ok, litellm_params: {{model: openai/ok, api_base: '{upstream.base}'}}}}\n"
         "  - {model_name: claude, litellm_params: {model: anthropic/claude-sonnet-5, api_key: x}}\n"
     )
-    env = program.environment(folder / "home", STILE_CONFIG=str(config), PYTHONPATH=str(ROOT))
+    env = program.environment(
+        folder / "home", STILE_CONFIG=str(config), STILE_LOG_FILE=os.devnull, PYTHONPATH=str(ROOT)
+    )
     shown = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True, check=False)
     assert (shown.stderr, shown.stdout.strip()) == ("", "[]")

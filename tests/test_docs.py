@@ -15,12 +15,14 @@ import pytest
 import yaml
 from tests import program
 from tests.program import Program
+from tools import log_schema
 
 import stile
-from stile import errors, modelentries, modelfile, modelrouting, telemetry
+from stile import errors, modelentries, modelfile, modelrouting
 from stile.adapters import upstream_relay
 from stile.api import model_calls as dialect
 from stile.core import operations, providers
+from stile.telemetry.records import AuditRecord, CallRecord
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "lambda" / "stile"
@@ -122,12 +124,17 @@ def test_every_error_is_in_the_api_with_its_status_and_type() -> None:
 
 
 def test_every_field_of_the_log_line_is_in_the_api() -> None:
-    calls, audit = API.split("## The log line")[1].split("### The audit")
-    for part, kind in ((calls, telemetry.CallRecord), (audit, telemetry.AuditRecord)):
+    after = API.split("## The log line")[1]
+    for part, kind in ((after.split("### Traces")[0], CallRecord), (after.split("### The audit")[1], AuditRecord)):
         fields = msgspec.structs.fields(kind)
-        assert sorted(name for row in rows(part) for name in quoted(row[0])) == sorted(field.name for field in fields)
+        named = sorted(name for row in rows(part) for name in quoted(row[0]))
+        assert named == sorted(field.encode_name for field in fields)
         (line,) = blocks(part, "json")
         assert sorted(json.loads(line)) == sorted(field.name for field in fields if field.default is not msgspec.UNSET)
+
+
+def test_the_schema_of_the_log_is_fresh() -> None:
+    assert log_schema.PAGE.read_text() == log_schema.text(), "make schema writes it anew"
 
 
 def test_headers_that_pass_are_in_the_api() -> None:

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent / "src" / "lambda"
 FLOORS = [
     {"errors", "__init__"},
     {"core"},
-    {"ports", "settings", "telemetry", "yamlfile", "entries", "shown", "dialects"},
+    {"ports", "settings", "yamlfile", "entries", "shown", "dialects"},
+    {"telemetry"},
     {"modelvalues", "sources", "changes", "patience", "answers", "sign_in"},
     {"modelentries"},
     {"modelrouting"},

@@ -15,7 +15,7 @@ from stile.core.records import ADMIN_SCOPES, Caller, Role, Scope
 from stile.core.rights import Author
 from stile.errors import DirectoryUnavailable, EmailTaken, Forbidden, Rejected, UnknownKey, Unprocessable, ValueTooLarge
 from stile.keyring import REPEAT_SECONDS, KeyFields, Keyring, NewKey
-from stile.telemetry import AuditRecord
+from stile.telemetry.records import AuditRecord
 from stile.users import UserFields, Users
 
 PEPPER = Pepper({1: b"p" * 32})

@@ -133,12 +133,12 @@ def test_several_entries_of_one_name_are_all_targets(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_is_named_in_a_warning(tmp_path: Path) -> None:
     text = (
-        "model_list:\n  - model_name: m\n    litellm_params: {model: openai/a, tags: [x], input_cost_per_token: 1}\n"
+        "model_list:\n  - model_name: m\n    litellm_params: {model: openai/a, tags: [x], input_cost_per_image: 1}\n"
         "router_settings: {redis_host: x}\ngeneral_settings: {}\nlitellm_settings: {num_retires: 1}\n"
     )
     warnings = [warning.removeprefix(str(tmp_path / "config.yaml")) for warning in load(tmp_path, text).warnings]
     assert sorted(warnings) == [
-        ":3: litellm_params.input_cost_per_token has no effect here",
+        ":3: litellm_params.input_cost_per_image has no effect here",
         ":3: litellm_params.tags has no effect here",
         ":4: router_settings.redis_host has no effect here",
         ":5: general_settings has no effect here",

@@ -602,9 +602,7 @@ def test_a_teams_warnings_only_name_what_has_no_effect(team: modelfile.ModelFile
         [
             "general_settings has no effect here",
             "litellm_params.api_version has no effect here for azure",
-            "litellm_params.input_cost_per_token has no effect here",
             "litellm_params.max_retries has no effect here",
-            "litellm_params.output_cost_per_token has no effect here",
             "litellm_params.tags has no effect here",
             "litellm_settings.cache has no effect here",
             "litellm_settings.cache_params has no effect here",

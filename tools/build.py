@@ -60,6 +60,7 @@ def build(tree: Path, arch: str, version: str, config: Path | None) -> None:
         compile_packages(tree, compiler)
     for name in OWN:
         _copy(SOURCE / name, tree / name)
+    _write_prices(tree)
     if config is not None:
         shutil.copyfile(config, tree / "config.yaml")
     if compiler is not None:
@@ -67,6 +68,14 @@ def build(tree: Path, arch: str, version: str, config: Path | None) -> None:
     else:
         print("build: WITHOUT BYTECODE (ALLOW_NO_PYC=1): each cold start compiles what it imports", file=sys.stderr)
     _set_modes(tree)
+
+
+def _write_prices(tree: Path) -> None:
+    """What a start needs to know of the packed LiteLLM's map of models."""
+    sys.path.insert(0, str(SOURCE))
+    from stile.adapters import price_map  # noqa: PLC0415 (the sources that are built)
+
+    (tree / "stile" / price_map.PACKED.name).write_bytes(price_map.pack(tree / "litellm"))
 
 
 def check(config: Path) -> None:

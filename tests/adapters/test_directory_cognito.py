@@ -24,7 +24,7 @@ from stile.entries import Entries
 from stile.errors import ConfigError, Conflict, DirectoryUnavailable, PublicError, Unconfirmed
 from stile.keyring import KeyFields, Keyring, NewKey
 from stile.ports import Change
-from stile.telemetry import AuditRecord
+from stile.telemetry.records import AuditRecord
 from stile.users import Users
 
 PEPPER = Pepper({1: b"p" * 32})

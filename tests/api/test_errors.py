@@ -86,7 +86,7 @@ def test_a_body_over_the_limit_is_a_413(gateway: Program, upstream: Upstream, an
     assert len(upstream.calls) == before
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/chat", "/v1/chat/completions/", "/v1/nothing", "/metrics"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/chat", "/v1/chat/completions/", "/v1/nothing", "/metric"])
 def test_an_unknown_path_is_a_404(gateway: Program, path: str) -> None:
     answer = gateway.ask("GET", path)
     assert (answer.status, answer.error["code"]) == (404, "unknown_url")

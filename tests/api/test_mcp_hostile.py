@@ -31,7 +31,7 @@ from stile.api.mcp.exchange import Exchange as McpExchange
 from stile.api.mcp.offer import Offer, Resource
 from stile.api.mcp.sdk import Sdk
 from stile.core.records import Caller
-from stile.telemetry import CallRecord
+from stile.telemetry.records import CallRecord
 
 ECHO = {"name": "chat", "arguments": {"model": "echo", "prompt": "Hi"}}
 ERAS = ("2025-11-25", MODERN)

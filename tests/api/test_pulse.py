@@ -21,14 +21,17 @@ from stile.api.request import JSON, Message, Reply, Request
 from stile.authentication import Authenticator
 from stile.core import sse
 from stile.core.records import Caller
+from stile.core.trace import Trace
 from stile.errors import UpstreamFailed
-from stile.telemetry import CallRecord, Telemetry
+from stile.telemetry.journal import Telemetry
+from stile.telemetry.records import CallRecord
 
 COMMENT = b": keep-alive\n\n"
 EVENTS = [sse.event(b'{"n":%d}' % number) for number in range(3)]
 QUICK = Rhythm(0.002, 0.002)
 GAMES, CROWD = 400, 40
 Test = Callable[[], Coroutine[Any, Any, None]]
+TRACE = Trace("0" * 31 + "1", "0" * 15 + "1")
 
 
 class Client:
@@ -152,7 +155,7 @@ class House:
     def call(self, client: Client, ends: float | None = None) -> "asyncio.Task[None]":
         scope: Message = {"type": "http", "method": "POST", "path": "/call", "headers": []}
         if ends is not None:
-            hosted = {"deadline": ends, "request_id": "", "api_request_id": "", "trace_id": ""}
+            hosted = {"deadline": ends, "request_id": "", "api_request_id": "", "trace_id": "", "cold_start": False}
             scope["extensions"] = {HOSTED: hosted}
         return asyncio.ensure_future(self._endpoint(scope, client.receive, client.send))
 
@@ -221,7 +224,7 @@ class Clock:
 def pulsing(rhythm: Rhythm, *, stream: bool) -> tuple[Clock, Client, Line, Pulse]:
     clock, client = Clock(), Client()
     record = CallRecord("req_1", "POST", "/call", stream=stream)
-    line = Line(Request({"headers": []}, client.receive, record), client.send, OPENAI, Cors({"*"}))
+    line = Line(Request({"headers": []}, client.receive, record, TRACE), client.send, OPENAI, Cors({"*"}))
     line.silent_since = clock.now
     return clock, client, line, Pulse(line, rhythm, cast("asyncio.AbstractEventLoop", clock))
 

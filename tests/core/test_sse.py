@@ -57,7 +57,7 @@ def test_every_cut_of_a_whole_stream_in_two() -> None:
     stream = b"".join(mock.events(usage=True))
     expected = b"".join(event for event in mock.events(usage=True) if b'"choices": []' not in event)
     for place in range(len(stream) + 1):
-        assert passed([stream[:place], stream[place:]], hide=True) == (expected, Usage(11, 7))
+        assert passed([stream[:place], stream[place:]], hide=True) == (expected, Usage(11, 7, model="scripted-2026"))
 
 
 def test_an_event_goes_on_as_soon_as_it_is_whole_and_not_before() -> None:

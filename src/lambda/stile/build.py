@@ -1,7 +1,9 @@
 """Puts the parts together: the only file that picks adapters."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,11 +12,15 @@ from stile import sources, state
 from stile.adapters import model_lists
 from stile.adapters.bedrock_bearer import BedrockBearer
 from stile.adapters.cognito_tokens import CognitoTokens
+from stile.adapters.content_log_file import ContentLogFile
+from stile.adapters.content_log_group import ContentLogGroup
+from stile.adapters.price_map import PriceMap
 from stile.adapters.upstream_echo import EchoUpstream
 from stile.adapters.upstream_litellm import LiteLLMUpstream
 from stile.adapters.upstream_relay import RelayUpstream
 from stile.api.anthropic import Models
 from stile.api.base_url import BaseUrl
+from stile.api.content import Content
 from stile.api.cors import Cors
 from stile.api.endpoint import Frame
 from stile.api.health import Health
@@ -26,6 +32,7 @@ from stile.api.mcp.key_tools import KeyTools
 from stile.api.mcp.model_tools import ModelTools
 from stile.api.mcp.offer import Offer
 from stile.api.models import ModelStates
+from stile.api.numbers import Numbers
 from stile.api.oauth import OAuth
 from stile.api.openai import OpenAI
 from stile.api.pulse import Rhythm
@@ -39,13 +46,13 @@ from stile.core.health import Health as TargetsHealth
 from stile.core.keys import Pepper
 from stile.core.routes import DEFAULT_POLICY, Target, Via
 from stile.keyring import Keyring
-from stile.ports import Directory, Upstream
+from stile.ports import ContentLog, Directory, Upstream
 from stile.renewal import Renewal
-from stile.settings import Settings
+from stile.settings import LogGroup, Settings
 from stile.sign_in import SignIn
 from stile.sources import Source
 from stile.stored import Stored
-from stile.telemetry import Telemetry
+from stile.telemetry.journal import Telemetry
 from stile.users import Users
 
 if TYPE_CHECKING:
@@ -88,10 +95,13 @@ async def gateway(
         policy = configuration.models.policy if configuration.models else DEFAULT_POLICY
         catalog = Catalog(*_served(configuration), model_lists.fetch, policy)
         stack.push_async_callback(catalog.close)
-        renewal = Renewal(
-            configuration.renew if configuration.has_secrets else None,
-            adopt=lambda: catalog.replace(*_served(configuration)),
-        )
+
+        def adopt() -> None:
+            telemetry.concealed.add(_secrets(configuration))
+            catalog.replace(*_served(configuration))
+
+        telemetry.concealed.add(_secrets(configuration))
+        renewal = Renewal(configuration.renew if configuration.has_secrets else None, adopt=adopt)
         stack.push_async_callback(renewal.close)
         targets_health = TargetsHealth(policy)
         people = _sign_in(settings, environment, directory, pepper, stack)
@@ -99,8 +109,9 @@ async def gateway(
         users = Users(directory, pepper, audit=telemetry.audit, forget=authenticator.forget_user)
         keyring = Keyring(directory, pepper, audit=telemetry.audit, forget=authenticator.forget)
         bootstrap = Bootstrap(directory, users, keyring, sha256=settings.bootstrap_sha256, audit=telemetry.audit)
-        calls = Calls(catalog.routes, upstreams, targets_health, renewal)
+        calls = Calls(catalog.routes, upstreams, targets_health, renewal, _prices(stack))
         openai = OpenAI(calls, catalog, Stored(catalog, relay))
+        content_log = _content_log(settings, environment, stack)
         frame = Frame(
             authenticator,
             telemetry,
@@ -108,6 +119,7 @@ async def gateway(
             max_body_bytes=settings.max_body_bytes,
             rhythm=Rhythm(settings.keep_alive_seconds, settings.whole_keep_alive_seconds),
             cors=Cors(settings.cors_origins),
+            content=Content(content_log, settings.content_bytes, telemetry.concealed.redact) if content_log else None,
         )
         base_url = BaseUrl(settings.public_url)
         key_tools = KeyTools(keyring, cache_seconds=settings.key_cache_seconds)
@@ -116,6 +128,7 @@ async def gateway(
         protocol = (mcp, McpDoor(base_url, settings.cors_origins), OAuth(base_url, settings.cognito_domain))
         states = ModelStates(catalog, targets_health)
         health = Health(authenticator, directory, catalog, states)
+        numbers = Numbers(telemetry.tally) if telemetry.tally else None
         management = Management(users, keyring, bootstrap, cache_seconds=settings.key_cache_seconds)
 
         async def warm_up() -> None:
@@ -125,6 +138,8 @@ async def gateway(
 
         async def release() -> None:
             await directory.release()
+            if content_log is not None:
+                await content_log.release()
             for upstream in upstreams.values():
                 await upstream.release()
 
@@ -134,7 +149,7 @@ async def gateway(
             await renewal.now(at_once=True)
 
         yield Gateway(
-            app=Table(frame, openai, Models(openai, catalog), protocol, (management, states, health)),
+            app=Table(frame, openai, Models(openai, catalog), protocol, (management, states, health, numbers)),
             catalog=catalog,
             directory=directory,
             users=users,
@@ -174,6 +189,24 @@ def _sign_in(
     return SignIn(directory, pepper, tokens, cache_seconds=settings.key_cache_seconds)
 
 
+def _prices(stack: contextlib.AsyncExitStack) -> PriceMap:
+    prices = PriceMap.packed()
+    loading = asyncio.create_task(prices.load())
+    stack.callback(loading.cancel)
+    return prices
+
+
+def _content_log(
+    settings: Settings, environment: Mapping[str, str], stack: contextlib.AsyncExitStack
+) -> ContentLog | None:
+    if not settings.content_bytes:
+        return None
+    place = settings.content_log or settings.home / "content.log"
+    log = ContentLogGroup(place.name, environment) if isinstance(place, LogGroup) else ContentLogFile(place)
+    stack.push_async_callback(log.close)
+    return log
+
+
 def _media_fetcher() -> "MediaFetcher":
     from stile.adapters.media import MediaFetcher  # noqa: PLC0415 (aiohttp is a third of a start's time)
 
@@ -185,6 +218,17 @@ async def read_configuration(settings: Settings, environment: Mapping[str, str])
     configuration = Configuration(settings, environment)
     await configuration.read()
     return configuration
+
+
+def _secrets(configuration: Configuration) -> Iterator[str]:
+    """What of it no line may show."""
+    table, found = _served(configuration)
+    for target in (*itertools.chain.from_iterable(table.values()), *(source.target for source in found)):
+        if target is not None:
+            yield from target.secrets
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        if value := configuration.environment.get(name):
+            yield value
 
 
 def _served(configuration: Configuration) -> tuple[Mapping[str, list[Target]], Sequence[Source]]:

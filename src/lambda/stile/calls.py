@@ -7,6 +7,7 @@ for streams, when they end, in whatever way they end.
 """
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -16,21 +17,23 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stile import answers, dialects
-from stile.core import envelope, failures, sse, usage
+from stile.core import envelope, failures, prices, sse, usage
 from stile.core.body import Fields
 from stile.core.failures import Failure
 from stile.core.form import Form
 from stile.core.health import Health
 from stile.core.operations import THROUGH_CHAT, Operation
 from stile.core.plan import Plan
+from stile.core.prices import Price
 from stile.core.records import Caller
 from stile.core.routes import Routes, Target, Via
 from stile.core.sse import StreamMeter
+from stile.core.usage import Usage
 from stile.dialects import Translation
 from stile.errors import BadRequest, Forbidden, ModelNotFound, PublicError, UpstreamFailed, UpstreamTimeout
 from stile.patience import Patience, Patiences
 from stile.ports import Headers, Upstream, UpstreamAnswer, UpstreamRequest, told_dropped
-from stile.telemetry import CallRecord
+from stile.telemetry.records import CallRecord
 
 UPSTREAM_ERROR = "upstream_error"  # what the log says of a provider's own refusal, which goes to the caller
 IDLE_SECONDS = 300.0  # between two events of a stream, where the configuration says nothing
@@ -39,11 +42,15 @@ _JSON: Headers = [(b"content-type", b"application/json")]
 # Their streams say what was used in an event of its own, when they are asked to; their answers are made of tokens.
 _CHATS = frozenset({"chat", "completions"})
 _TEXTS = _CHATS | {"responses", "messages"}
+_PRICED_BY_TOKEN = _TEXTS | {"embeddings"}
 _MEANING = {
     "upstream_unreachable": failures.UNREACHABLE,
     "upstream_broken": failures.BROKEN,
     "upstream_timeout": failures.TIMEOUT,
 }
+
+
+_log = logging.getLogger("stile.calls")
 
 
 class Secrets(Protocol):
@@ -56,9 +63,17 @@ class Secrets(Protocol):
         """Renew them; answers whether any has changed."""
 
 
+class Prices(Protocol):
+    """What models cost."""
+
+    def find(self, target: Target, served: str | None) -> Price | None:
+        """The price of a target's model; `served` is what its answer calls it. None where it is not known."""
+
+
 class ModelCall(msgspec.Struct, frozen=True):
     """A checked call. `size`: bytes of its body. `wants_usage`: the caller asked for usage at the end of the stream.
-    `form`: its body where that is one. `dropped`: what of the body was left out already."""
+    `trace`: headers that tell the provider which trace it belongs to. `form`: its body where that is one. `dropped`:
+    what of the body was left out already."""
 
     operation: Operation
     model: str
@@ -67,6 +82,7 @@ class ModelCall(msgspec.Struct, frozen=True):
     stream: bool
     wants_usage: bool
     headers: Headers
+    trace: Headers = ()
     form: Form | None = None
     dropped: Sequence[str] = ()
 
@@ -93,8 +109,16 @@ class Calls:
     """Takes model calls to their targets, and has the configuration's secrets renewed when a provider refuses one. Made
     inside the event loop."""
 
-    def __init__(self, routes: Routes, upstreams: Mapping[Via, Upstream], health: Health, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        upstreams: Mapping[Via, Upstream],
+        health: Health,
+        secrets: Secrets,
+        price_list: Prices,
+    ) -> None:
         self._routes = routes
+        self._prices = price_list
         self._upstreams = upstreams
         self._health = health
         self._secrets = secrets
@@ -113,6 +137,7 @@ class Calls:
         """
         self._secrets.look()
         record.model, record.stream = call.model, call.stream
+        record.model_name = self._routes.configured(call.model)
         group = self._routes.find(call.model)
         if group is None:
             raise ModelNotFound(
@@ -125,7 +150,7 @@ class Calls:
         try:
             return await self._walk(Plan(self._routes, self._health, group, self._random.random), call, record, ends)
         except asyncio.CancelledError:
-            _settle(record, usage.estimate(call.size, 0))
+            self._settle(record, call, None, usage.estimate(call.size, 0))
             raise
 
     async def _walk(self, plan: Plan, call: ModelCall, record: CallRecord, ends: float) -> UpstreamAnswer:
@@ -140,6 +165,7 @@ class Calls:
             try:
                 answer = await self._attempt(target, call, record)
             except _Failed as failed:
+                _log.debug("request %s: attempt %d, %s: %s", record.request_id, record.attempts, target.id, failed)
                 if last is None or failed.failure is not failures.NOT_TAKEN:
                     last = failed
                 plan.failed(target, failed.failure, now())
@@ -147,6 +173,7 @@ class Calls:
                 if failed.failure.kind == "unauthorized" and await self._secrets.now():
                     plan.renew()
             else:
+                _log.debug("request %s: attempt %d, %s: answers", record.request_id, record.attempts, target.id)
                 return answer
         assert last is not None, "every model has a target"  # noqa: S101
         if isinstance(last.told, PublicError):
@@ -180,7 +207,7 @@ class Calls:
             if answer.status >= 400:
                 raise _Failed(failures.read(answer.status, answer.headers, body, time.time()), answer)
             self._health.succeeded(target)
-            _settle(record, _usage_of(body, call))
+            self._settle(record, call, target, _usage_of(body, call))
         elif answer.events:
             hide = request.operation in _CHATS and not call.wants_usage and translation is None
             opened = await _open(body, StreamMeter(hide_usage=hide), target)
@@ -224,7 +251,7 @@ class Calls:
             raise told from None
         finally:
             patience.stop()
-            _settle(record, opened.meter.usage_or_estimate(call.size))
+            self._settle(record, call, opened.target, opened.meter.usage_or_estimate(call.size))
             await opened.body.aclose()
 
     async def _counted(
@@ -239,15 +266,27 @@ class Calls:
             self._health.failed(target, _meaning(error), asyncio.get_running_loop().time())
             raise
         finally:
-            _settle(record, usage.estimate(call.size, 0))
+            self._settle(record, call, target, usage.estimate(call.size, 0))
             await body.aclose()
+
+    def _settle(self, record: CallRecord, call: ModelCall, target: Target | None, used: Usage) -> None:
+        """Note what was used, and what that costs where its price is known. `target`: None when none has answered."""
+        record.input_tokens, record.output_tokens = used.input_tokens, used.output_tokens
+        record.cached_tokens, record.reasoning_tokens = used.cached_tokens, used.reasoning_tokens
+        record.usage_estimated = used.estimated
+        if target is None:
+            return
+        record.model_served = used.model or target.model
+        price = self._prices.find(target, used.model) if call.operation in _PRICED_BY_TOKEN else None
+        if price is not None:
+            record.cost_usd = prices.cost(price, used)
 
 
 def _asked(target: Target, call: ModelCall) -> tuple[Via, UpstreamRequest, Translation | None]:
     """What the target is asked, and how its answer is made the caller's. Raises BadRequest for what it cannot do."""
     way = target.way(call.operation)
     if way is not None:
-        asked = UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers, call.form)
+        asked = UpstreamRequest(call.operation, target, call.fields, call.stream, call.headers, call.trace, call.form)
         return way, asked, None
     way = target.way("chat") if call.operation in THROUGH_CHAT else None
     if way is None:
@@ -257,7 +296,7 @@ def _asked(target: Target, call: ModelCall) -> tuple[Via, UpstreamRequest, Trans
             param="model",
         )
     translation = dialects.through_chat(call.operation, call.fields, call.model, target)
-    return way, UpstreamRequest("chat", target, translation.fields, call.stream), translation
+    return way, UpstreamRequest("chat", target, translation.fields, call.stream, (), call.trace), translation
 
 
 async def _open(body: AsyncGenerator[bytes, None], meter: StreamMeter, target: Target) -> _Opened:
@@ -316,13 +355,8 @@ def _note(record: CallRecord, target: Target, failure: Failure) -> None:
     record.failed_attempts.append(f"{target.label} {failure.kind}")
 
 
-def _usage_of(body: bytes, call: ModelCall) -> usage.Usage:
+def _usage_of(body: bytes, call: ModelCall) -> Usage:
     found = usage.find(body)
     if found is not None:
         return found.usage
     return usage.estimate(call.size, len(body) if call.operation in _TEXTS else 0)
-
-
-def _settle(record: CallRecord, used: usage.Usage) -> None:
-    record.input_tokens, record.output_tokens = used.input_tokens, used.output_tokens
-    record.usage_estimated = used.estimated

@@ -11,7 +11,7 @@ from stile.core.rights import Author
 from stile.entries import Entries
 from stile.errors import Conflict, DirectoryUnavailable, Unconfirmed
 from stile.ports import Change, Directory
-from stile.telemetry import AuditRecord
+from stile.telemetry.records import AuditRecord
 
 Audit = Callable[[AuditRecord], None]
 

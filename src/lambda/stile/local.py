@@ -22,7 +22,8 @@ from stile.hosts import local_host
 from stile.keyring import KeyFields
 from stile.modelfile import ModelFile
 from stile.settings import Settings
-from stile.telemetry import Telemetry
+from stile.telemetry.journal import Telemetry
+from stile.telemetry.tally import Tally
 
 # Long enough for a list from this machine; the others are shown when they come.
 LISTS_GRACE_SECONDS = 0.5
@@ -66,7 +67,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 def _serve(known: Settings, environment: Mapping[str, str]) -> None:
     configuration = asyncio.run(build.read_configuration(known, environment))
-    telemetry = Telemetry(known.log_file)
+    telemetry = Telemetry(known, tally=Tally())
     try:
         bound = local_host.bind(known.host, known.port)
     except OSError as fault:
@@ -107,7 +108,7 @@ async def _print_key(known: Settings, environment: Mapping[str, str]) -> None:
         raise ConfigError(
             ["make key makes keys of the embedded directory; in Cognito an admin makes them: POST /api/users/{id}/keys"]
         )
-    telemetry = Telemetry(known.log_file, otherwise=_STANDARD_ERROR)  # standard output is the key alone
+    telemetry = Telemetry(known, otherwise=_STANDARD_ERROR)  # standard output is the key alone
     async with build.gateway(known, Configuration(known, environment), telemetry) as gateway:
         _say(await _admin_key(gateway))
 

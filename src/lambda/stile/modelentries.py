@@ -12,6 +12,8 @@ import yaml
 
 from stile.core import operations, providers, targets
 from stile.core.operations import Operation
+from stile.core.prices import FIELDS as PRICES
+from stile.core.prices import Price, Rates
 from stile.core.providers import Provider
 from stile.core.routes import Target
 from stile.core.secret import Secret
@@ -38,6 +40,7 @@ _HONOURED = {
     "timeout",
     "stream_timeout",
     "drop_params",
+    *PRICES,
 }
 # … those that LiteLLM takes as arguments for translated providers …
 _OPTIONS = {
@@ -168,6 +171,7 @@ class _Reader:
         numbers = Numbers(self._file, nodes, params)
         weights = (numbers.read("weight"), numbers.read("rpm"), numbers.read("tpm"))
         order = numbers.read("order", least=-math.inf)
+        price = self._price(nodes, params, node, info)
         timeout, stream_timeout = numbers.seconds("timeout"), numbers.seconds("stream_timeout")
         target = self._target(place, nodes, params, info)
         if target is None or name is None:
@@ -185,10 +189,26 @@ class _Reader:
             abilities={name: is_true(value) for name, value in info.items() if name.startswith("supports_")},
             drop_params=is_true(params.get("drop_params", self._common.drop_params)),
             order=math.inf if order is None else order,
+            price=price,
+            priced_as=str(info["base_model"]) if info.get("base_model") else None,
             timeout=timeout or self._common.timeout,
             stream_timeout=stream_timeout or self._common.stream_timeout,
         )
         group.append(_Ranked(target, weights))
+
+    def _price(
+        self, nodes: Mapping[str, yaml.Node], params: Mapping[str, Any], node: yaml.Node, info: Mapping[str, Any]
+    ) -> Price | None:
+        """What the entry says that the model costs; `model_info` goes before `litellm_params`, as the rarer place."""
+        of_params = Numbers(self._file, nodes, params)
+        of_info = Numbers(self._file, dict.fromkeys(info, node), info)
+        said = {
+            ours: rate
+            for name, ours in PRICES.items()
+            for rate in (of_info.read(name) if name in info else of_params.read(name),)
+            if rate is not None
+        }
+        return Price(Rates(**{"input": 0.0, "output": 0.0, **said})) if said else None
 
     def _id(self, node: yaml.Node, name: str, place: int, target: Target, info: Mapping[str, Any]) -> str:
         """The target's own name: LiteLLM's `model_info.id`, or one that only depends on what stands here."""

@@ -76,6 +76,19 @@ class Directory(Protocol):
         """Let go of what is held."""
 
 
+class ContentLog(Protocol):
+    """Keeps what was asked and answered, apart from everything else."""
+
+    async def write(self, line: bytes) -> None:
+        """Keep one line: JSON, without a newline. What cannot be kept is lost, and told in the program's own log."""
+
+    async def release(self) -> None:
+        """Let go of what goes stale in a process that sleeps."""
+
+    async def close(self) -> None:
+        """Let go of what is held."""
+
+
 class Token(msgspec.Struct, frozen=True):
     """Who came with an access token, by which client, and until when that holds: in seconds since 1970."""
 
@@ -92,7 +105,8 @@ class Tokens(Protocol):
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):
-    """A model call for one target. `fields` is the body's top level, checked; `headers` may go up as they are.
+    """A model call for one target. `fields` is the body's top level, checked; `headers` may go up as they are,
+    and so may `trace`, which says to which trace it belongs.
 
     `form`: the body where it is one, whose fields besides files are `fields`.
     """
@@ -102,6 +116,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     fields: Fields
     stream: bool
     headers: Headers = ()
+    trace: Headers = ()
     form: Form | None = None
 
 

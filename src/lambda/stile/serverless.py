@@ -20,7 +20,7 @@ from stile.hosts import lambda_host
 from stile.hosts.lambda_classic import ClassicHost, Context
 from stile.hosts.lambda_host import Hooks
 from stile.settings import MIB, Settings
-from stile.telemetry import Telemetry
+from stile.telemetry.journal import Telemetry
 
 # Lambda takes no larger event for an answer that is waited for, and the body is a part of it.
 EVENT_BYTES = 6 * MIB
@@ -74,7 +74,7 @@ class Function:
             raise ConfigError(
                 ["STILE_PEPPER_SECRET: must be set in a function: it has no disk on which a pepper stays"]
             )
-        self._telemetry = Telemetry(known.log_file)
+        self._telemetry = Telemetry(known)
         self._telemetry.capture_logging()
         configuration = await build.read_configuration(known, environment)
         if configuration.models is not None:

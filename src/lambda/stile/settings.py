@@ -5,7 +5,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,8 @@ from stile.errors import ConfigError
 MIB = 1024 * 1024
 
 Directory = Literal["sqlite", "cognito"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "pretty"]
 
 
 class S3Object(msgspec.Struct, frozen=True):
@@ -45,6 +47,12 @@ class SecretId(msgspec.Struct, frozen=True):
     region: str | None
 
 
+class LogGroup(msgspec.Struct, frozen=True):
+    """A log group of CloudWatch."""
+
+    name: str
+
+
 class Settings(msgspec.Struct, frozen=True):
     """The environment's settings. Sizes in bytes, times in seconds."""
 
@@ -58,6 +66,12 @@ class Settings(msgspec.Struct, frozen=True):
     pepper_secret: SecretId | None
     bootstrap_sha256: str | None
     log_file: Path | None
+    log: LogLevel
+    log_format: LogFormat | None
+    stage: str
+    metrics_by_model: bool
+    content_bytes: int
+    content_log: Path | LogGroup | None
     max_body_bytes: int
     key_cache_seconds: int
     timeout_seconds: float
@@ -153,10 +167,28 @@ def _client_ids(text: str) -> frozenset[str]:
     return named
 
 
-def _directory(text: str) -> str:
-    if text not in get_args(Directory):
-        raise ValueError(f"must be {' or '.join(get_args(Directory))}")
+def _one_of(words: Sequence[str]) -> Callable[[str], str | None]:
+    def read(text: str) -> str | None:
+        if text and text not in words:
+            raise ValueError(f"must be {' or '.join(words)}")
+        return text or None
+
+    return read
+
+
+def _stage(text: str) -> str:
+    if re.fullmatch(r"[\w./-]{1,255}", text, re.ASCII) is None:
+        raise ValueError("must be letters, digits and ._/- alone")
     return text
+
+
+def _content_log(text: str) -> Path | LogGroup | None:
+    if not text.startswith("cloudwatch:"):
+        return _path(text)
+    group = text.removeprefix("cloudwatch:")
+    if re.fullmatch(r"[\w./#-]{1,512}", group, re.ASCII) is None:
+        raise ValueError("must be a file, or a log group as cloudwatch:/aws/lambda/stile-content")
+    return LogGroup(group)
 
 
 SETTINGS: dict[str, _Setting] = {
@@ -170,7 +202,7 @@ SETTINGS: dict[str, _Setting] = {
         "", _secret, "secret of AWS Secrets Manager whose fields are read like environment variables"
     ),
     "STILE_DIRECTORY": _Setting(
-        "sqlite", _directory, "where users and keys are kept: in a file of STILE_HOME, or in Cognito"
+        "sqlite", _one_of(get_args(Directory)), "where users and keys are kept: in a file of STILE_HOME, or in Cognito"
     ),
     "STILE_USER_POOL_ID": _Setting("", _pool, "Cognito's user pool, with STILE_DIRECTORY=cognito"),
     "STILE_PEPPER_SECRET": _Setting(
@@ -180,6 +212,22 @@ SETTINGS: dict[str, _Setting] = {
         "", _sha256, "SHA-256 of the one-time token that makes the first admin; without one the bootstrap is closed"
     ),
     "STILE_LOG_FILE": _Setting("", _path, "file for the JSON log lines; without one they go to standard output"),
+    "STILE_LOG": _Setting(
+        "info", _one_of(get_args(LogLevel)), "from which level up the program's own lines are written; calls always are"
+    ),
+    "STILE_LOG_FORMAT": _Setting(
+        "", _one_of(get_args(LogFormat)), "json or pretty; without one, pretty on a terminal and JSON elsewhere"
+    ),
+    "STILE_STAGE": _Setting("local", _stage, "the deployment's name in its lines, and the dimension of its metrics"),
+    "STILE_METRICS_BY_MODEL": _Setting(
+        "0", _switch, "1: CloudWatch gets metrics of each configured model too, which cost money for each"
+    ),
+    "STILE_CONTENT_BYTES": _Setting(
+        "0", _whole(0, 65536), "how much of each request and of each answer the content log keeps; 0: there is none"
+    ),
+    "STILE_CONTENT_LOG": _Setting(
+        "", _content_log, "file of the content log, or cloudwatch:LOG_GROUP; without one, content.log in STILE_HOME"
+    ),
     "STILE_MAX_BODY_BYTES": _Setting(str(32 * MIB), _whole(1024, 1024 * MIB), "largest request body"),
     "STILE_KEY_CACHE_SECONDS": _Setting(
         "60", _whole(0, 3600), "how long a checked key is believed without asking the directory"

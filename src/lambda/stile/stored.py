@@ -14,7 +14,7 @@ from stile.core.records import Caller
 from stile.core.routes import Target
 from stile.errors import BadRequest, PublicError, UnknownResponse
 from stile.ports import UpstreamAnswer
-from stile.telemetry import CallRecord
+from stile.telemetry.records import CallRecord
 
 MAX_PLACES = 8
 _ID = re.compile(r"[A-Za-z0-9_-]{1,256}")

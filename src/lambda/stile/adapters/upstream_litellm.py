@@ -20,7 +20,7 @@ from stile.core import media, parameters, sse
 from stile.core.routes import Target
 from stile.core.secret import Secret
 from stile.errors import BadRequest, UpstreamFailed, UpstreamTimeout
-from stile.ports import UpstreamAnswer, UpstreamRequest, told_dropped
+from stile.ports import Headers, UpstreamAnswer, UpstreamRequest, told_dropped
 
 if TYPE_CHECKING:  # aiohttp comes with it, and is a third of a start's time
     from stile.adapters.media import MediaFetcher
@@ -69,7 +69,7 @@ class LiteLLMUpstream:
     async def _chat(self, request: UpstreamRequest, deadline: float) -> UpstreamAnswer:
         target = request.target
         wanted = parameters.read(request.fields, parameters.CHAT, target.defaults, drop=target.drop_params)
-        arguments = self._arguments(target) | wanted
+        arguments = self._arguments(target, request.trace) | wanted
         arguments["messages"] = await self._messages(parameters.decode(request.fields, "messages"))
         if request.stream:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -97,7 +97,7 @@ class LiteLLMUpstream:
 
     async def _embed(self, request: UpstreamRequest) -> UpstreamAnswer:
         target = request.target
-        arguments = self._arguments(target)
+        arguments = self._arguments(target, request.trace)
         arguments |= parameters.read(request.fields, parameters.EMBEDDINGS, target.defaults, drop=target.drop_params)
         arguments.pop("user", None)  # no provider but OpenAI takes it here
         arguments["input"] = parameters.decode(request.fields, "input")
@@ -110,7 +110,7 @@ class LiteLLMUpstream:
             return litellm_errors.answer(error, target)
         return UpstreamAnswer(200, _JSON, _embeddings(answer.model_dump(warnings=False), encoding))
 
-    def _arguments(self, target: Target) -> dict[str, Any]:
+    def _arguments(self, target: Target, trace: Headers) -> dict[str, Any]:
         """What LiteLLM is told by the configuration."""
         if any(mark in target.model for mark in _NOT_IN_MODELS):  # some of LiteLLM's providers take it for an address
             raise BadRequest("The model's name may not look like an address.", code="invalid_value", param="model")
@@ -122,7 +122,10 @@ class LiteLLMUpstream:
             "model": _name(target),
             "api_base": target.api_base,
             "api_key": key,
-            "extra_headers": {name: value.reveal() for name, value in target.headers.items()} or None,
+            "extra_headers": {
+                **{name.decode(): value.decode() for name, value in trace},
+                **{name: value.reveal() for name, value in target.headers.items()},
+            },
             "timeout": self._timeout,
             "drop_params": target.drop_params,
             "num_retries": 0,

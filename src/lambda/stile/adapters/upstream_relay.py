@@ -132,7 +132,8 @@ class RelayUpstream:
         target = request.target
         kind, body = relay_body.make(request, asks_usage=asks_usage)
         accept = _ACCEPT[request.stream] if request.operation not in _ANSWER_ANYTHING else _ACCEPT_ANY
-        headers = [*_OWN, (b"content-type", kind), accept, *request.headers, *await self._credentials(target)]
+        headers = [*_OWN, (b"content-type", kind), accept, *request.headers, *request.trace]
+        headers += await self._credentials(target)
         if request.operation in ANTHROPIC and not any(name == _VERSION[0] for name, _ in headers):
             headers.append(_VERSION)
         posted = await self._client.post(target.urls[request.operation], _with_own(headers, target), body)

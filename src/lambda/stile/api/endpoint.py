@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from stile.api import envelopes, told
+from stile.api.content import Content
 from stile.api.cors import Cors
 from stile.api.envelopes import Envelope
 from stile.api.line import Line
@@ -19,15 +20,19 @@ from stile.api.request import JSON, ClientGone, Message, Receive, Reply, Request
 from stile.api.watch import Watch, Watched
 from stile.authentication import Authenticator
 from stile.calls import UPSTREAM_ERROR
+from stile.core import trace as traces
 from stile.core.records import Caller, Scope
 from stile.errors import Forbidden, InvalidKey, MethodNotAllowed, PublicError, UpstreamFailed, UpstreamTimeout
-from stile.telemetry import CallRecord, Telemetry, redact
+from stile.telemetry.journal import Telemetry
+from stile.telemetry.records import CallRecord, Dialect
+from stile.telemetry.redaction import MAX_SHOWN, client_of, redact
 
 # What a scope's extensions tell of a Lambda invocation (see hosts/lambda_event).
 HOSTED = "aws.lambda"
 ANY = "ANY"  # stands for all methods that have no handler of their own
 _CALLS_MODELS = frozenset({"inference", "mcp"})
 _WITH_BODY = frozenset({"POST", "PATCH"})
+_REQUEST_BYTES = 12
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection before the answer
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -37,7 +42,10 @@ _log = logging.getLogger("stile.api")
 
 
 class Frame:
-    """What all endpoints share: who may call, from where, how long, how large, how silently, and where records go."""
+    """What all endpoints share: who may call, from where, how long, how large, how silently, and where records go.
+
+    `content`: None where what is asked and answered is not kept.
+    """
 
     def __init__(
         self,
@@ -48,8 +56,10 @@ class Frame:
         max_body_bytes: int,
         rhythm: Rhythm,
         cors: Cors,
+        content: Content | None = None,
     ) -> None:
         self.authenticator = authenticator
+        self.content = content
         self.telemetry = telemetry
         self.watch = Watch(timeout)
         self.max_body_bytes = max_body_bytes
@@ -102,13 +112,24 @@ class Endpoint:
         self._envelope: Envelopes = envelope if callable(envelope) else lambda _: envelope
         self._door = door
         self._logged = logged
+        self._content = frame.content if needs == "inference" and "POST" in handlers else None
+        self._route = ""
+        self._dialect: Dialect | None = None
+
+    def name(self, route: str, dialect: Dialect | None) -> None:
+        """Say where it stands in the URL table, for the log."""
+        self._route, self._dialect = route, dialect
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        record = CallRecord(f"req_{os.urandom(12).hex()}", scope["method"], scope["path"])
-        request = Request(scope, receive, record)
-        if "extensions" in scope and (invocation := scope["extensions"].get(HOSTED)) is not None:
-            _note_host(invocation, request)
-        line = Line(request, send, self._envelope(request), self._frame.cors)
+        random = os.urandom(_REQUEST_BYTES + traces.RANDOM_BYTES).hex()  # the system's, which no snapshot repeats
+        request_id = f"req_{random[: 2 * _REQUEST_BYTES]}"
+        record = CallRecord(request_id, scope["method"], scope["path"], self._route, self._dialect)
+        invocation = scope["extensions"].get(HOSTED) if "extensions" in scope else None
+        xray = None if invocation is None else invocation["trace_id"]
+        request = Request(scope, receive, record, traces.begin(scope["headers"], xray, random[2 * _REQUEST_BYTES :]))
+        _note_origin(request, invocation)
+        heard = None if self._content is None else self._content.listen(send)
+        line = Line(request, send if heard is None else heard.send, self._envelope(request), self._frame.cors)
         try:
             await self._serve(request, line)
         except PublicError as error:
@@ -122,8 +143,14 @@ class Endpoint:
             if line.sign is not None:
                 line.sign.cancel()
             record.total_ms = request.elapsed_ms()
+            record.bytes_in = len(request.body)
+            record.overhead_ms = _overhead(record)
             if self._logged:
                 self._frame.telemetry.call(record)
+            else:
+                _log.debug("%s %s: %d in %.2f ms", record.method, record.path, record.status, record.total_ms)
+            if heard is not None and self._content is not None:
+                await self._content.keep(request, heard)
 
     async def _serve(self, request: Request, line: Line) -> None:
         if self._door is not None:
@@ -264,11 +291,27 @@ async def _break_off(body: bytes, code: str | None, line: Line) -> None:
     await line.send({"type": "http.response.body", "body": body, "failure": code})
 
 
-def _note_host(invocation: Mapping[str, Any], request: Request) -> None:
-    request.deadline = invocation["deadline"]
-    request.record.aws_request_id = invocation["request_id"] or msgspec.UNSET
-    request.record.api_request_id = invocation["api_request_id"] or msgspec.UNSET
-    request.record.trace_id = invocation["trace_id"] or msgspec.UNSET
+def _note_origin(request: Request, invocation: Mapping[str, Any] | None) -> None:
+    """Note what is known before anything is asked: by which client, in which trace, in which invocation."""
+    record, trace = request.record, request.trace
+    if (agent := next((value for name, value in request.scope["headers"] if name == b"user-agent"), None)) is not None:
+        record.client = client_of(agent[:MAX_SHOWN])
+    record.trace_id = trace.id
+    if trace.xray is not None:
+        record.xray_trace_id = trace.xray
+    if invocation is not None:
+        request.deadline = invocation["deadline"]
+        record.cold_start = invocation["cold_start"]
+        record.aws_request_id = invocation["request_id"] or msgspec.UNSET
+        record.api_request_id = invocation["api_request_id"] or msgspec.UNSET
+
+
+def _overhead(record: CallRecord) -> float | None:
+    """Milliseconds until the head went out that no target is to blame for; None where there was no such time, or the
+    head went out ahead of the answer."""
+    if not record.attempts or record.ttfb_ms is None or record.ttfb_ms < record.upstream_ms:
+        return None
+    return int((record.ttfb_ms - record.upstream_ms) * 100) / 100
 
 
 def _note_gone(record: CallRecord) -> None:

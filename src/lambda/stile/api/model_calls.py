@@ -58,7 +58,8 @@ def read(operation: Operation, request: Request) -> ModelCall:
     if stream and "stream_options" in fields:
         wants_usage = bool(bodies.take(fields, "stream_options", dict[str, object], {}).get("include_usage"))
     size = len(request.body)
-    return ModelCall(operation, model, fields, size, stream, wants_usage, _headers_up(request), dropped=dropped)
+    trace = request.trace.headers()
+    return ModelCall(operation, model, fields, size, stream, wants_usage, _headers_up(request), trace, dropped=dropped)
 
 
 def caller_of(request: Request) -> Caller:
@@ -83,7 +84,8 @@ def _read_form(operation: Operation, request: Request) -> ModelCall:
         raise BadRequest("Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
     _check_model(model)
     stream = operation not in _NEVER_STREAMED and _text(form, "stream") == "true"
-    return ModelCall(operation, model, {}, len(request.body), stream, False, _headers_up(request), form)
+    size, trace = len(request.body), request.trace.headers()
+    return ModelCall(operation, model, {}, size, stream, False, _headers_up(request), trace, form)
 
 
 def _text(form: Form, name: str) -> str:

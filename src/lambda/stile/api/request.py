@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from stile.core.records import Caller
+from stile.core.trace import Trace
 from stile.errors import BodyTooLarge
 from stile.ports import Headers
-from stile.telemetry import CallRecord
+from stile.telemetry.records import CallRecord
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -40,11 +41,12 @@ class ClientGone(Exception):
 
 class Request:
     """`body`: what came with a POST. `caller`: None where no key is needed. `deadline`: by the loop's clock,
-    when the host's own time for this request ends; `ends`: when the call's own time does, which is not later."""
+    when the host's own time for this request ends; `ends`: when the call's own time does, which is not later.
+    `trace`: the one that the call belongs to."""
 
-    __slots__ = ("began", "body", "caller", "deadline", "ends", "receive", "record", "scope")
+    __slots__ = ("began", "body", "caller", "deadline", "ends", "receive", "record", "scope", "trace")
 
-    def __init__(self, scope: Message, receive: Receive, record: CallRecord) -> None:
+    def __init__(self, scope: Message, receive: Receive, record: CallRecord, trace: Trace) -> None:
         self.scope = scope
         self.deadline: float | None = None
         self.ends = math.inf
@@ -53,6 +55,7 @@ class Request:
         self.began = time.perf_counter()
         self.body = b""
         self.caller: Caller | None = None
+        self.trace = trace
 
     def elapsed_ms(self) -> float:
         return int((time.perf_counter() - self.began) * 100_000) / 100  # round() takes three times as long

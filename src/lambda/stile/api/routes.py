@@ -19,12 +19,14 @@ from stile.api.mcp.handler import MAX_BODY_BYTES as MAX_MCP_BYTES
 from stile.api.mcp.handler import Mcp
 from stile.api.mcp.jsonrpc import JsonRpc
 from stile.api.models import ModelStates
+from stile.api.numbers import Numbers
 from stile.api.oauth import OAuth
 from stile.api.openai import OpenAI
 from stile.api.paths import pattern
 from stile.api.request import Message, Receive, Reply, Request, Send
 from stile.core.operations import PATHS, Operation
 from stile.errors import UnknownPath
+from stile.telemetry.records import Dialect
 
 MAX_MANAGEMENT_BYTES = 64 * 1024
 
@@ -39,7 +41,7 @@ _DEPLOYMENT = re.compile(rf"/openai/deployments/(?P<deployment>.+?)(?P<rest>{'|'
 
 
 class Table:
-    """The gateway's paths as one ASGI app."""
+    """The gateway's paths as one ASGI app. There are no numbers where no process sees all calls."""
 
     def __init__(
         self,
@@ -47,10 +49,10 @@ class Table:
         openai: OpenAI,
         models: Models,
         protocol: tuple[Mcp, McpDoor, OAuth],
-        gateways_own: tuple[Management, ModelStates, Health],
+        gateways_own: tuple[Management, ModelStates, Health, Numbers | None],
     ) -> None:
         mcp, door, oauth = protocol
-        m, states, health = gateways_own
+        m, states, health, numbers = gateways_own
         model_call = partial(Endpoint, frame, needs="inference")
         for_admins = partial(Endpoint, frame, needs="admin", fresh=True, max_body_bytes=MAX_MANAGEMENT_BYTES)
         for_all = partial(Endpoint, frame, needs="any", fresh=True, max_body_bytes=MAX_MANAGEMENT_BYTES)
@@ -92,24 +94,27 @@ class Table:
             "/health": Endpoint(frame, GET=health.live, logged=False),
             "/health/ready": Endpoint(frame, GET=health.ready, logged=False),
         }
-        self._matched = [
-            (pattern(path), endpoint)
-            for path, endpoint in {
-                "/v1/models/{id:path}": model_call(GET=models.show, envelope=envelopes.asked_for),
-                "/v1/responses/{id}": model_call(GET=openai.stored, DELETE=openai.stored),
-                "/v1/responses/{id}/cancel": model_call(POST=partial(openai.stored, under="/cancel")),
-                "/v1/responses/{id}/input_items": model_call(GET=partial(openai.stored, under="/input_items")),
-                "/api/users/{id}": for_admins(GET=m.show_user, PATCH=m.update_user, DELETE=m.delete_user),
-                "/api/users/{id}/keys": for_all(GET=m.list_keys, POST=m.create_key),
-                "/api/keys/{id}": for_all(GET=m.show_key, PATCH=m.update_key, DELETE=m.delete_key),
-                "/api/keys/{id}/rotate": for_all(POST=m.rotate_key),
-                "/api/keys/{id}/revoke": for_all(POST=m.set_status("revoked")),
-                "/api/keys/{id}/suspend": for_all(POST=m.set_status("suspended")),
-                "/api/keys/{id}/resume": for_all(POST=m.set_status("active")),
-            }.items()
-        ]
+        if numbers is not None:
+            self._exact |= {"/metrics": Endpoint(frame, needs="admin", GET=numbers.show, logged=False)}
+        matched = {
+            "/v1/models/{id:path}": model_call(GET=models.show, envelope=envelopes.asked_for),
+            "/v1/responses/{id}": model_call(GET=openai.stored, DELETE=openai.stored),
+            "/v1/responses/{id}/cancel": model_call(POST=partial(openai.stored, under="/cancel")),
+            "/v1/responses/{id}/input_items": model_call(GET=partial(openai.stored, under="/input_items")),
+            "/api/users/{id}": for_admins(GET=m.show_user, PATCH=m.update_user, DELETE=m.delete_user),
+            "/api/users/{id}/keys": for_all(GET=m.list_keys, POST=m.create_key),
+            "/api/keys/{id}": for_all(GET=m.show_key, PATCH=m.update_key, DELETE=m.delete_key),
+            "/api/keys/{id}/rotate": for_all(POST=m.rotate_key),
+            "/api/keys/{id}/revoke": for_all(POST=m.set_status("revoked")),
+            "/api/keys/{id}/suspend": for_all(POST=m.set_status("suspended")),
+            "/api/keys/{id}/resume": for_all(POST=m.set_status("active")),
+        }
+        self._matched = [(pattern(path), endpoint) for path, endpoint in matched.items()]
+        for path, endpoint in (*self._exact.items(), *matched.items()):
+            endpoint.name(path.replace(":path}", "}"), _dialect(path))
         self._preflight = Endpoint(frame, ANY=cors.preflight, logged=False)
         self._unknown = Endpoint(frame, ANY=_unknown, envelope=envelopes.asked_for)
+        self._unknown.name("unknown", None)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         endpoint = self._preflight if scope["method"] == "OPTIONS" else self._exact.get(scope["path"])
@@ -130,6 +135,12 @@ class Table:
                 scope["path_params"] = found.groupdict()
                 return endpoint
         return None
+
+
+def _dialect(path: str) -> Dialect:
+    if path.startswith("/v1/messages"):
+        return "anthropic"
+    return "openai" if path.startswith("/v1/") else "mcp" if path == "/mcp" else "stile"
 
 
 def _without_base(path: str) -> str:

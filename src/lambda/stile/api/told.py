@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from stile.api.request import Request
 from stile.ports import Headers
-from stile.telemetry import MAX_SHOWN
+from stile.telemetry.redaction import MAX_SHOWN
 
 
 def headers(request: Request) -> Headers:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from stile.core.operations import Operation
+from stile.core.prices import Price
 from stile.core.secret import Secret, blotted
 
 ALL_MODELS = "*"  # fallbacks under this name are those of every model without its own
@@ -34,7 +35,8 @@ class Target(msgspec.Struct, frozen=True):
     keyword arguments (region, project, version …); `defaults` are request parameters that the configuration sets and a
     request may override. `drop_params`: parameters that it is known not to take are left out. `urls`: where it is asked
     what it takes as it is, which is relayed; what else it can do goes the way of `via`. `abilities`: what the
-    configuration says that it can do, by LiteLLM's names.
+    configuration says that it can do, by LiteLLM's names. `price`: what the configuration says that it costs;
+    `priced_as`: the model whose price it has.
     """
 
     label: str
@@ -57,6 +59,8 @@ class Target(msgspec.Struct, frozen=True):
     stream_timeout: float | None = None
     urls: Mapping[Operation, str] = {}
     abilities: Mapping[str, bool] = {}
+    price: Price | None = None
+    priced_as: str | None = None
 
     def way(self, operation: Operation) -> Via | None:
         """How it is asked for something; None when it has to be asked in another dialect, or cannot be at all."""
@@ -74,11 +78,15 @@ class Target(msgspec.Struct, frozen=True):
         """Whether it was named by a pattern: then callers choose its model, and may choose one that is not there."""
         return self.id.endswith("*")
 
+    @property
+    def secrets(self) -> list[str]:
+        """All that nobody may see of it."""
+        kept = [self.api_key, *self.headers.values(), *self.options.values()]
+        return [value.reveal() for value in kept if isinstance(value, Secret)]
+
     def without_secrets(self, text: str) -> str:
         """`text` with every secret of this target blotted out, for what a provider says goes to callers."""
-        kept = [self.api_key, *self.headers.values(), *self.options.values()]
-        secrets = [value for value in kept if isinstance(value, Secret)]
-        return _MADE_KEY.sub("***", blotted(text, {secret.reveal(): "***" for secret in secrets}))
+        return _MADE_KEY.sub("***", blotted(text, dict.fromkeys(self.secrets, "***")))
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -148,6 +156,10 @@ class Routes:
             return None
         matched = model[len(pattern) - 1 :]
         return Group(model, [_fill(target, matched) for target in self._table[pattern].targets])
+
+    def configured(self, model: str) -> str | None:
+        """The name or pattern of the configuration that `model` falls under."""
+        return model if model in self._table or model in self.policy.aliases else self._pattern_of(model)
 
     def meant(self, name: str) -> str:
         """The model that an alias stands for; any other name itself."""

@@ -3,10 +3,13 @@
 Shapes read: OpenAI's `usage {prompt_tokens, completion_tokens}` (also `input_tokens`, `output_tokens`), at the top
 level, under `x_groq` (Groq), inside a choice (Moonshot), a `response` (OpenAI's Responses) and a `message` (Anthropic,
 whose cached tokens come beside `input_tokens` and not in them). Where several come, as from providers that repeat a
-running total in every event, the last one of each figure counts.
+running total in every event, the last one of each figure counts. What of the tokens was cached, and what was reasoning,
+stands in `prompt_tokens_details` and `completion_tokens_details` (chat), `input_tokens_details` and
+`output_tokens_details` (Responses), or beside the others.
 """
 
 import re
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -15,14 +18,38 @@ _USAGE_KEY = re.compile(rb'"usage"\s*:\s*\{')
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one call. `estimated` marks figures that no provider gave."""
+    """Tokens of one call. `estimated` marks figures that no provider gave.
+
+    `cached_tokens` (read from the provider's cache), `cache_write_tokens` and of these `cache_write_1h_tokens` (put
+    into it, for an hour) are parts of the input, `reasoning_tokens` of the output; None where the provider does not
+    say. `model`: as the answer names it.
+    """
 
     input_tokens: int
     output_tokens: int
     estimated: bool = False
+    cached_tokens: int | None = None
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int | None = None
+    model: str | None = None
 
 
-class _Reported(msgspec.Struct):
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Written(msgspec.Struct):
+    ephemeral_1h_input_tokens: int | None = None
+
+
+_NONE = _Details()
+
+
+class _Plain(msgspec.Struct):
+    """What all providers say in one way or another."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     input_tokens: int | None = None
@@ -31,49 +58,95 @@ class _Reported(msgspec.Struct):
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
 
-    def read(self) -> tuple[int | None, int | None] | None:
-        """Tokens sent and received, each only where it is said; None where neither is."""
+    def read(self, model: str | None) -> "Found | None":
+        """What is said of tokens sent and received; None where neither is."""
         sent = self.prompt_tokens
         if sent is None and self.input_tokens is not None:
             sent = self.input_tokens + (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
         received = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
         if sent is None and self.total_tokens is not None:
             sent = self.total_tokens - (received or 0)
-        return None if sent is None and received is None else (sent, received)
+        if sent is None and received is None:
+            return None
+        return Found(sent, received, self.cache_read_input_tokens, self.cache_creation_input_tokens, model=model)
 
 
-class _Holder(msgspec.Struct):
-    usage: _Reported | None = None
+class _Reported(_Plain):
+    """The same with what most say of its parts. DeepSeek has `prompt_cache_hit_tokens`, Moonshot `cached_tokens`."""
+
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+    cache_creation: _Written | None = None
+    prompt_cache_hit_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    def read(self, model: str | None) -> "Found | None":
+        found = super().read(model)
+        if found is None:
+            return None
+        of_input = self.prompt_tokens_details or self.input_tokens_details or _NONE
+        of_output = self.completion_tokens_details or self.output_tokens_details or _NONE
+        cached = (of_input.cached_tokens, found.cached, self.prompt_cache_hit_tokens, self.cached_tokens)
+        found.cached = next((tokens for tokens in cached if tokens is not None), None)
+        found.reasoning = of_output.reasoning_tokens
+        if self.cache_creation is not None:
+            found.written_1h = self.cache_creation.ephemeral_1h_input_tokens
+        return found
 
 
-class _Answer(msgspec.Struct):
-    usage: _Reported | None = None
-    choices: list[_Holder] | None = None
-    x_groq: _Holder | None = None
-    response: _Holder | None = None
-    message: _Holder | None = None
+R = TypeVar("R", bound=_Plain)
 
 
-class Found(msgspec.Struct, frozen=True):
+class _Holder(msgspec.Struct, Generic[R]):
+    usage: R | None = None
+    model: str | None = None
+
+
+class _Answer(msgspec.Struct, Generic[R]):
+    usage: R | None = None
+    model: str | None = None
+    choices: list[_Holder[R]] | None = None
+    x_groq: _Holder[R] | None = None
+    response: _Holder[R] | None = None
+    message: _Holder[R] | None = None
+
+
+class Found(msgspec.Struct):
     """Usage seen in one JSON object, as far as it says any, and whether that object carries nothing else (its
     `choices` are empty)."""
 
     sent: int | None
     received: int | None
-    alone: bool
+    cached: int | None = None
+    written: int | None = None
+    written_1h: int | None = None
+    reasoning: int | None = None
+    model: str | None = None
+    alone: bool = False
 
     def after(self, before: Usage | None) -> Usage:
         """What is known when this is seen after what was known before."""
-        sent = self.sent if self.sent is not None else before.input_tokens if before else 0
-        received = self.received if self.received is not None else before.output_tokens if before else 0
-        return Usage(max(sent, 0), max(received, 0))
+        known = before or _NOTHING
+        return Usage(
+            max(self.sent if self.sent is not None else known.input_tokens, 0),
+            max(self.received if self.received is not None else known.output_tokens, 0),
+            cached_tokens=self.cached if self.cached is not None else known.cached_tokens,
+            cache_write_tokens=self.written if self.written is not None else known.cache_write_tokens,
+            cache_write_1h_tokens=self.written_1h if self.written_1h is not None else known.cache_write_1h_tokens,
+            reasoning_tokens=self.reasoning if self.reasoning is not None else known.reasoning_tokens,
+            model=self.model or known.model,
+        )
 
     @property
     def usage(self) -> Usage:
         return self.after(None)
 
 
-_decoder = msgspec.json.Decoder(_Answer)
+_NOTHING = Usage(0, 0)
+_decoder = msgspec.json.Decoder(_Answer[_Reported])
+_plain_decoder = msgspec.json.Decoder(_Answer[_Plain])
 
 
 def may_hold_usage(data: bytes) -> bool:
@@ -91,14 +164,30 @@ def find(data: bytes) -> Found | None:
         return None
     try:
         answer = _decoder.decode(data)
+    except msgspec.ValidationError:
+        return _find_plain(data)
     except (msgspec.DecodeError, RecursionError):
         return None
-    found = None if answer.usage is None else answer.usage.read()
+    return _found(answer)
+
+
+def _find_plain(data: bytes) -> Found | None:
+    """Usage whose parts are of no type that is known."""
+    try:
+        return _found(_plain_decoder.decode(data))
+    except msgspec.DecodeError:
+        return None
+
+
+def _found(answer: _Answer[R]) -> Found | None:
+    found = None if answer.usage is None else answer.usage.read(answer.model)
     if found is None:
         for holder in (answer.response, answer.message, answer.x_groq, *(answer.choices or ())):
             if holder is not None and holder.usage is not None:
-                found = holder.usage.read()
-    return None if found is None else Found(*found, alone=answer.choices == [])
+                found = holder.usage.read(holder.model or answer.model)
+    if found is not None:
+        found.alone = answer.choices == []
+    return found
 
 
 def estimate(input_bytes: int, output_bytes: int, events: int = 0) -> Usage:

@@ -47,7 +47,8 @@ class ClassicHost:
                 self._runner.run(self._lifespan.stop())
 
     async def _answer(self, event: object, context: Context) -> dict[str, Any]:
-        if self._lifespan is None:
+        cold_start = self._lifespan is None
+        if cold_start:
             lifespan = Lifespan(self._app)
             await lifespan.start()
             self._lifespan = lifespan
@@ -60,6 +61,7 @@ class ClassicHost:
         request.scope["extensions"][EXTENSION] |= {
             "request_id": context.aws_request_id,
             "trace_id": None,
+            "cold_start": cold_start,
             "deadline": asyncio.get_running_loop().time() + seconds,
         }
         return await _Collected(request).of(self._app)

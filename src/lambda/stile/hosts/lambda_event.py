@@ -15,8 +15,9 @@ import msgspec
 
 EXTENSION = "aws.lambda"
 """Where a scope's extensions hold what Lambda knows of the invocation: `request_id` and `trace_id` are Lambda's,
-`api_request_id` is the front door's, `deadline` is the loop's time by which the answer must have ended; `base_url` is
-the address at which the front door was called, with the stage or base path (None where it does not say)."""
+`cold_start` tells whether it is the first one after a start that somebody waited for; `api_request_id` is the front
+door's, `deadline` is the loop's time by which the answer must have ended; `base_url` is the address at which the front
+door was called, with the stage or base path (None where it does not say)."""
 
 CONTENT_TYPE = b"application/vnd.awslambda.http-integration-response"
 SEPARATOR = b"\0" * 8

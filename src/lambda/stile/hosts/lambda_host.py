@@ -64,9 +64,10 @@ class _Host:
             except Exception as fault:
                 return await self._fail_start(fault)
             memory.settle()
-            if environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start" and not await self._restore():
+            way = environment.get("AWS_LAMBDA_INITIALIZATION_TYPE")
+            if way == "snap-start" and not await self._restore():
                 return 1
-            await self._serve()
+            await self._serve(cold=way != "provisioned-concurrency")  # nobody has waited for such a start
             await self._lifespan.stop()
         except RuntimeGone as gone:
             _log.warning("the Runtime API is gone: %s", gone)
@@ -98,11 +99,12 @@ class _Host:
             return False
         return True
 
-    async def _serve(self) -> None:
+    async def _serve(self, *, cold: bool) -> None:
         while (invocation := await self._next()) is not None:
             if invocation.trace_id:
                 os.environ[_TRACE_ID] = invocation.trace_id
-            await _Exchange(self._app, self._api, invocation).run()
+            await _Exchange(self._app, self._api, invocation, cold_start=cold).run()
+            cold = False
 
     async def _next(self) -> Invocation | None:
         """The next invocation; None when the process is told to stop."""
@@ -123,10 +125,11 @@ class _Host:
 class _Exchange:
     """One invocation: its event as a request, the app's answer as a response."""
 
-    def __init__(self, app: App, api: RuntimeApi, invocation: Invocation) -> None:
+    def __init__(self, app: App, api: RuntimeApi, invocation: Invocation, *, cold_start: bool) -> None:
         self._app = app
         self._api = api
         self._invocation = invocation
+        self._cold_start = cold_start
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._body_read = False
@@ -150,6 +153,7 @@ class _Exchange:
         request.scope["extensions"][EXTENSION] |= {
             "request_id": self._invocation.id,
             "trace_id": self._invocation.trace_id,
+            "cold_start": self._cold_start,
             "deadline": ends - MARGIN_SECONDS,
         }
         task = asyncio.ensure_future(self._app(request.scope, self._receive, self._send))

@@ -8,7 +8,8 @@ import msgspec
 
 from stile.api.mcp import jsonrpc
 from stile.core.records import Caller
-from stile.telemetry import CallRecord
+from stile.ports import Headers
+from stile.telemetry.records import CallRecord
 
 PAUSE_SECONDS = 0.1  # between two notifications of progress, at least
 
@@ -19,6 +20,7 @@ class Exchange:
     """What a tool knows of the message that calls it. Made inside the event loop.
 
     `ends`: by the loop's clock. `heard`: what goes to the client, or OPENED once a stream has begun, or DONE at last.
+    `trace`: headers that tell a provider which trace the message belongs to.
     """
 
     def __init__(
@@ -29,10 +31,12 @@ class Exchange:
         *,
         progress_token: msgspec.Raw,
         look_anew: Callable[[], Awaitable[Caller]],
+        trace: Headers = (),
     ) -> None:
         self.caller = caller
         self.record = record
         self.ends = ends
+        self.trace = trace
         self.heard: asyncio.Queue[object] = asyncio.Queue()
         self._token = progress_token
         self._look_anew = look_anew

@@ -88,6 +88,7 @@ class Mcp:
             request.ends,
             progress_token=message.progress_token if listens else jsonrpc.NOTHING,
             look_anew=look_anew,
+            trace=request.trace.headers(),
         )
 
 

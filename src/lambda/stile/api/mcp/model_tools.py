@@ -219,7 +219,9 @@ class ModelTools:
             said["stream"] = True
         body = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in said.items()}
         size = sum(len(bytes(value)) for value in body.values())
-        call = ModelCall(operation, fields["model"], body, size, stream, wants_usage=True, headers=())
+        call = ModelCall(
+            operation, fields["model"], body, size, stream, wants_usage=True, headers=(), trace=exchange.trace
+        )
         try:
             answer = await self._calls.make(exchange.caller, call, exchange.record, exchange.ends)
         except ModelNotFound:

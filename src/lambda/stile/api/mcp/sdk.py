@@ -26,7 +26,7 @@ from stile.api.mcp.exchange import Exchange
 from stile.api.mcp.offer import Offer, Outcome, Prompt, Resource, Tool, text
 from stile.api.request import Message, Reply
 from stile.errors import PublicError, Unprocessable
-from stile.telemetry import MAX_SHOWN, redact
+from stile.telemetry.redaction import MAX_SHOWN, redact
 
 PAGE = 100
 FRESH_MS = 60_000  # as long as a checked key is believed by default

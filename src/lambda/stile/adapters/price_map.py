@@ -1,0 +1,132 @@
+"""What models cost, from LiteLLM's map of them, without LiteLLM: the build packs what is needed of it into a small
+file; where there is none, as on a laptop, the map is read out of the installed package, on a thread.
+
+The map's entries: "model_prices_and_context_window.json" in LiteLLM's repository.
+"""
+
+import asyncio
+import functools
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stile.core.prices import FIELDS, Price, Rates
+from stile.core.routes import Target
+
+PACKED = Path(__file__).parent.parent / "prices.json"
+_MAP = "model_prices_and_context_window_backup.json"
+_MODES = frozenset({"chat", "completion", "responses", "embedding"})
+_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)(k?)_tokens")
+# Where the map says more of a provider than its name.
+_FAMILIES = {
+    "bedrock_converse": "bedrock",
+    "cohere_chat": "cohere",
+    "text-completion-codestral": "codestral",
+    "text-completion-openai": "openai",
+}
+_FAMILIES_AND_MORE = ("vertex_ai-", "fireworks_ai-")
+_BEDROCKS_WAY = re.compile(
+    r"^(?:converse|invoke|converse_like)/|^(?:us|eu|apac|au|jp|ca|us-gov|global)\.(?=[a-z0-9-]+\.)"
+)
+_AT_ONCE = frozenset({"xai"})  # their next tier begins with the number that it is named after
+_MOST_FOUND = 4096  # callers may invent names
+
+
+class PriceMap:
+    """Prices by provider and model. `prices`: each price under `provider/model`, as JSON that is read when it is
+    needed; None while the map is being read: then nothing has a price."""
+
+    def __init__(self, prices: Mapping[str, msgspec.Raw] | None) -> None:
+        self._prices = prices
+        self._listed = functools.lru_cache(_MOST_FOUND)(self._look_up)
+
+    @classmethod
+    def packed(cls) -> "PriceMap":
+        """What the build has packed; empty where it has packed nothing."""
+        if not PACKED.is_file():
+            return cls(None)
+        return cls(msgspec.json.decode(PACKED.read_bytes(), type=dict[str, msgspec.Raw]))
+
+    async def load(self) -> None:
+        """Read LiteLLM's own map where nothing was packed."""
+        if self._prices is None:
+            found = importlib.util.find_spec("litellm")  # which does not import it
+            if found is not None and found.origin is not None:
+                packed = await asyncio.to_thread(pack, Path(found.origin).parent)
+                self._prices = msgspec.json.decode(packed, type=dict[str, msgspec.Raw])
+                self._listed.cache_clear()
+
+    def find(self, target: Target, served: str | None) -> Price | None:
+        """The price of a target's model: the configuration's, else the map's, where `served`, the name in the answer,
+        is tried last; None where nothing says it."""
+        if target.price is not None:
+            return target.price
+        return self._listed(target.provider, target.priced_as or target.model, served)
+
+    def _look_up(self, provider: str, model: str, served: str | None) -> Price | None:
+        if self._prices is None:
+            return None
+        for name in _names(provider, model, served):
+            if (found := self._prices.get(name)) is not None:
+                return msgspec.json.decode(found, type=Price)
+        return None
+
+
+def pack(package: Path) -> bytes:
+    """The map of LiteLLM's package in this folder, as JSON: `provider/model` to the fields of a Price."""
+    return msgspec.json.encode(extract(msgspec.json.decode((package / _MAP).read_bytes())))
+
+
+def extract(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Price]:
+    """The price of each entry that is charged by token, under `provider/model`."""
+    prices: dict[str, Price] = {}
+    for name, entry in sorted(entries.items(), key=lambda item: "/" not in item[0]):
+        if entry.get("mode") in _MODES and (price := _read(entry)) is not None:
+            provider = family(str(entry.get("litellm_provider", "")))
+            own = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
+            prices.setdefault(own, price)
+    return dict(sorted(prices.items()))
+
+
+def _read(fields: Mapping[str, Any]) -> Price | None:
+    if not any(isinstance(fields.get(name), int | float) for name in ("input_cost_per_token", "output_cost_per_token")):
+        return None
+    base = _rates(fields, "", Rates(input=0, output=0))
+    return Price(base, sorted(_tiers(fields, base), reverse=True))
+
+
+def family(provider: str) -> str:
+    """The map's word for a provider as the model file writes it."""
+    more = next((known for known in _FAMILIES_AND_MORE if provider.startswith(known)), None)
+    return _FAMILIES.get(provider, provider) if more is None else more[:-1]
+
+
+def _tiers(fields: Mapping[str, Any], base: Rates) -> Iterator[tuple[int, Rates]]:
+    at_once = fields.get("litellm_provider") in _AT_ONCE
+    for name in fields:
+        if (found := _ABOVE.fullmatch(name)) is not None and fields[name] is not None:
+            above = int(found[1]) * (1000 if found[2] else 1)
+            suffix = name.removeprefix("input_cost_per_token")
+            yield above - at_once, _rates(fields, suffix, base)
+    ranges = fields.get("tiered_pricing") or ()
+    for tier in ranges[1:]:
+        yield int(tier["range"][0]), _rates(tier, "", base)
+
+
+def _rates(fields: Mapping[str, Any], suffix: str, otherwise: Rates) -> Rates:
+    said = {ours: fields.get(f"{name}{suffix}") for name, ours in FIELDS.items()}
+    return msgspec.structs.replace(
+        otherwise, **{name: float(value) for name, value in said.items() if isinstance(value, int | float)}
+    )
+
+
+def _names(provider: str, model: str, served: str | None) -> Iterator[str]:
+    for name in (model, served):
+        if name is not None:
+            yield name if name.startswith(f"{provider}/") else f"{provider}/{name}"
+            if provider.startswith("bedrock"):
+                yield f"{provider}/{_BEDROCKS_WAY.sub('', name)}"
