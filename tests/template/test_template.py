@@ -31,6 +31,10 @@ EVERYTHING = {
     "ReservedConcurrency": "5",
     "SnapStart": "true",
     "Tracing": "true",
+    "LogLevel": "debug",
+    "LogContentBytes": "2000",
+    "MetricsByModel": "true",
+    "AlarmEmail": "ops@example.com",
 }
 # What a statement may name with a *, and why.
 WILD = {
@@ -334,8 +338,9 @@ def test_the_endpoint_is_regional_and_has_one_stage() -> None:
 @pytest.mark.parametrize("days", ["7", "30"])
 def test_logs_are_kept_as_long_as_is_said(days: str) -> None:
     parameters = {} if days == "7" else {"LogRetentionDays": days}
-    groups = of_type(evaluate(**parameters), "AWS::Logs::LogGroup")
-    assert [str(group["RetentionInDays"]) for group in groups] == [days, days]
+    for content, number in (("0", 2), ("1000", 3)):
+        groups = of_type(evaluate(**parameters, LogContentBytes=content), "AWS::Logs::LogGroup")
+        assert [str(group["RetentionInDays"]) for group in groups] == [days] * number
     assert the(evaluate(), "AWS::Lambda::Function")["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": "<Logs>"}
 
 
