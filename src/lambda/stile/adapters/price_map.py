@@ -65,12 +65,13 @@ class PriceMap:
         is tried last; None where nothing says it."""
         if target.price is not None:
             return target.price
-        return self._listed(target.provider, target.priced_as or target.model, served)
+        price = self._listed(target.provider, target.priced_as or target.model)
+        return price if price is not None or served is None else self._listed(target.provider, served)
 
-    def _look_up(self, provider: str, model: str, served: str | None) -> Price | None:
+    def _look_up(self, provider: str, model: str) -> Price | None:
         if self._prices is None:
             return None
-        for name in _names(provider, model, served):
+        for name in _names(provider, model):
             if (found := self._prices.get(name)) is not None:
                 return msgspec.json.decode(found, type=Price)
         return None
@@ -124,9 +125,7 @@ def _rates(fields: Mapping[str, Any], suffix: str, otherwise: Rates) -> Rates:
     )
 
 
-def _names(provider: str, model: str, served: str | None) -> Iterator[str]:
-    for name in (model, served):
-        if name is not None:
-            yield name if name.startswith(f"{provider}/") else f"{provider}/{name}"
-            if provider.startswith("bedrock"):
-                yield f"{provider}/{_BEDROCKS_WAY.sub('', name)}"
+def _names(provider: str, model: str) -> Iterator[str]:
+    yield model if model.startswith(f"{provider}/") else f"{provider}/{model}"
+    if provider.startswith("bedrock"):
+        yield f"{provider}/{_BEDROCKS_WAY.sub('', model)}"

@@ -122,10 +122,8 @@ class LiteLLMUpstream:
             "model": _name(target),
             "api_base": target.api_base,
             "api_key": key,
-            "extra_headers": {
-                **{name.decode(): value.decode() for name, value in trace},
-                **{name: value.reveal() for name, value in target.headers.items()},
-            },
+            "extra_headers": {name: value.reveal() for name, value in target.headers.items()} or None,
+            "headers": {name.decode(): value.decode() for name, value in trace},  # those above go into some bodies, too
             "timeout": self._timeout,
             "drop_params": target.drop_params,
             "num_retries": 0,

@@ -8,6 +8,8 @@ import msgspec
 from stile.api.request import Message, Request, Send
 from stile.ports import ContentLog
 
+_MARGIN = 4096  # bytes beyond the bound that are looked at: a secret that stands across it must be seen whole
+
 
 class ContentRecord(msgspec.Struct, frozen=True):
     """One call's line of the content log. `request` and `answer` are bodies as they went, up to a bound, as far as they
@@ -55,7 +57,7 @@ class Content:
 
     def listen(self, send: Send) -> Heard:
         """`send`, heard."""
-        return Heard(send, self._limit)
+        return Heard(send, self._limit + _MARGIN)
 
     async def keep(self, request: Request, heard: Heard) -> None:
         """Write the call's line; its record is complete."""
@@ -67,10 +69,14 @@ class Content:
             record.key_id,
             record.model,
             record.status,
-            self._text(request.body[: self._limit]),
+            self._text(request.body[: self._limit + _MARGIN]),
             self._text(heard.body),
         )
         await self._log.write(msgspec.json.encode(line))
 
     def _text(self, body: bytes) -> str:
-        return self._redact(body.decode("utf-8", "ignore"))
+        """Blotted first, and cut then: half of a secret could not be recognised any more."""
+        kept = self._redact(body.decode("utf-8", "ignore")).encode()
+        if len(body) == self._limit + _MARGIN:
+            kept = kept[:-_MARGIN]  # where the body was cut, half of one may stand
+        return kept[: self._limit].decode("utf-8", "ignore")

@@ -149,7 +149,7 @@ class Endpoint:
                 self._frame.telemetry.call(record)
             else:
                 _log.debug("%s %s: %d in %.2f ms", record.method, record.path, record.status, record.total_ms)
-            if heard is not None and self._content is not None:
+            if heard is not None and self._content is not None and request.body:
                 await self._content.keep(request, heard)
 
     async def _serve(self, request: Request, line: Line) -> None:

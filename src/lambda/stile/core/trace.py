@@ -57,6 +57,8 @@ def begin(headers: Iterable[tuple[bytes, bytes]], xray: str | None, random: str)
             xray = value.decode("latin-1")
     span = random[_TRACE_DIGITS:]
     root = _ROOT.search(xray) if xray else None
+    if root is not None and root[1] + root[2] == _NO_TRACE:
+        root = None
     own = f"1-{root[1]}-{root[2]}" if root else None
     if len(parents) == 1 and (parent := _read(parents[0])) is not None:
         return Trace(parent[0], span, parent[1], _kept(b",".join(states)), own)

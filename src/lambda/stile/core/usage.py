@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 _BYTES_PER_TOKEN = 4  # OpenAI's rule of thumb for English text
+_MOST_TOKENS = 10**12
+_MAX_NAME = 256
 _USAGE_KEY = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -97,16 +99,17 @@ class _Reported(_Plain):
 
 
 R = TypeVar("R", bound=_Plain)
+K = TypeVar("K", int, int | None)
 
 
 class _Holder(msgspec.Struct, Generic[R]):
     usage: R | None = None
-    model: str | None = None
+    model: object = None  # a text, of all that are known
 
 
 class _Answer(msgspec.Struct, Generic[R]):
     usage: R | None = None
-    model: str | None = None
+    model: object = None  # a text, of all that are known
     choices: list[_Holder[R]] | None = None
     x_groq: _Holder[R] | None = None
     response: _Holder[R] | None = None
@@ -129,19 +132,26 @@ class Found(msgspec.Struct):
     def after(self, before: Usage | None) -> Usage:
         """What is known when this is seen after what was known before."""
         known = before or _NOTHING
+        sent, received = _last(self.sent, known.input_tokens), _last(self.received, known.output_tokens)
+        cached, reasoning = _last(self.cached, known.cached_tokens), _last(self.reasoning, known.reasoning_tokens)
         return Usage(
-            max(self.sent if self.sent is not None else known.input_tokens, 0),
-            max(self.received if self.received is not None else known.output_tokens, 0),
-            cached_tokens=self.cached if self.cached is not None else known.cached_tokens,
-            cache_write_tokens=self.written if self.written is not None else known.cache_write_tokens,
-            cache_write_1h_tokens=self.written_1h if self.written_1h is not None else known.cache_write_1h_tokens,
-            reasoning_tokens=self.reasoning if self.reasoning is not None else known.reasoning_tokens,
+            sent,
+            received,
+            cached_tokens=None if cached is None else min(cached, sent),
+            cache_write_tokens=_last(self.written, known.cache_write_tokens),
+            cache_write_1h_tokens=_last(self.written_1h, known.cache_write_1h_tokens),
+            reasoning_tokens=None if reasoning is None else min(reasoning, received),
             model=self.model or known.model,
         )
 
     @property
     def usage(self) -> Usage:
         return self.after(None)
+
+
+def _last(said: int | None, before: K) -> int | K:
+    """A figure, unless it is none that a call can have."""
+    return before if said is None or said > _MOST_TOKENS else max(said, 0)
 
 
 _NOTHING = Usage(0, 0)
@@ -180,14 +190,18 @@ def _find_plain(data: bytes) -> Found | None:
 
 
 def _found(answer: _Answer[R]) -> Found | None:
-    found = None if answer.usage is None else answer.usage.read(answer.model)
+    found = None if answer.usage is None else answer.usage.read(_name(answer.model))
     if found is None:
         for holder in (answer.response, answer.message, answer.x_groq, *(answer.choices or ())):
             if holder is not None and holder.usage is not None:
-                found = holder.usage.read(holder.model or answer.model)
+                found = holder.usage.read(_name(holder.model) or _name(answer.model))
     if found is not None:
         found.alone = answer.choices == []
     return found
+
+
+def _name(model: object) -> str | None:
+    return model[:_MAX_NAME] if isinstance(model, str) and model else None
 
 
 def estimate(input_bytes: int, output_bytes: int, events: int = 0) -> Usage:

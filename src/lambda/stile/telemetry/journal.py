@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -22,6 +23,7 @@ from stile.telemetry.sink import Sink
 from stile.telemetry.tally import Tally
 
 _STANDARD_OUTPUT = 1
+_MAX_TEXT = 32 * 1024  # characters of a message, and of a trace
 _OWN = "stile"  # the logger above all of the program's own
 _LEVELS: dict[str, LogLevel] = {"DEBUG": "debug", "INFO": "info", "ERROR": "error", "CRITICAL": "error"}
 
@@ -59,7 +61,7 @@ class Telemetry:
         now = time.time()
         record.time = self._text_of(now)
         record.path, record.model, record.target = shown(record.path), shown(record.model), shown(record.target)
-        record.model_served = shown(record.model_served)
+        record.model_served = self._concealed.name(record.model_served)
         if record.mcp_method is not UNSET:
             record.mcp_method, record.mcp_name = shown(record.mcp_method), shown(record.mcp_name)
             record.mcp_version = shown(record.mcp_version)
@@ -74,10 +76,10 @@ class Telemetry:
         )
 
     def audit(self, record: AuditRecord) -> None:
-        """Write the line of one change, with anything shaped like a key blotted out of its texts."""
+        """Write the line of one change, with known secrets and anything shaped like a key blotted out of its texts."""
         record.time = self._text_of(time.time())
-        line = self._encoder.encode(record).decode() if self._for_people is None else self._for_people.audit(record)
-        self._sink.put(_bytes(self._concealed.redact(line)))
+        record.before, record.after = self._redacted(record.before), self._redacted(record.after)
+        self._sink.put(self._encoder.encode(record) if not self._for_people else _bytes(self._for_people.audit(record)))
 
     def text(self, level: LogLevel, logger: str, message: str, trace: str | None = None) -> None:
         """Write one line of free text, with known secrets and anything shaped like a key blotted out."""
@@ -116,7 +118,15 @@ class Telemetry:
         return _bytes(self._for_people.text(record)) if self._for_people else self._encoder.encode(record)
 
     def _clean(self, text: str) -> str:
-        return self._concealed.redact(text).encode("utf-8", "replace").decode()
+        return self._concealed.redact(text[:_MAX_TEXT]).encode("utf-8", "replace").decode()
+
+    def _redacted(self, value: Any) -> Any:
+        """Texts one by one, and not the JSON of them all: what is blotted out must not take its signs along."""
+        if isinstance(value, str):
+            return self._clean(value)
+        if isinstance(value, dict):
+            return {self._redacted(name): self._redacted(each) for name, each in value.items()}
+        return [self._redacted(each) for each in value] if isinstance(value, list | tuple) else value
 
     def _lost(self, number: int) -> bytes:
         told = f"{number} lines before this one are lost: what they go to did not take them"

@@ -101,12 +101,17 @@ class Metrics:
             asked,
             asked and record.ttfb_ms is not None,
             asked and record.overhead_ms is not None,
-            bool(record.model_name),
+            isinstance(record.model_name, str) and _is_dimension(record.model_name),
         )
         directives = self._directives.get(there)
         if directives is None:  # a few of the 1,024 ever come
             directives = self._directives[there] = _directives(there)
         return msgspec.Raw(b'{"Timestamp":%d,"CloudWatchMetrics":%b}' % (now * 1000, directives))
+
+
+def _is_dimension(name: str) -> bool:
+    """Whether CloudWatch takes it for a dimension's value ("Dimension" in its API reference)."""
+    return name.isascii() and name.isprintable() and bool(name.strip())
 
 
 def _directives(there: tuple[bool, ...]) -> bytes:
