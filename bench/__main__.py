@@ -134,6 +134,7 @@ def report(results: Results, machine: Mapping[str, Any], reasons: list[str]) -> 
         "",
         *table.aims(results.rounds if not reasons else {}),
         plans.report(),
+        *table.line(results.rounds),
         *table.faults(results.rounds),
     ]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench import line as lines
 from bench.load import Round
 from bench.servers import GATEWAY, ROUTED
 
@@ -131,6 +132,13 @@ def aims(rounds: Rounds) -> list[str]:
                 verdict = "not judged, no valid round"
             lines.append(f"Aim: ≥ {factor(least)} {words}: {factor(ratio)}, {verdict}.")
     return [*lines, *_price(rounds)]
+
+
+def line(rounds: Rounds) -> list[str]:
+    """What it costs a call to be seen."""
+    own = rounds.get(GATEWAY, {})
+    several = own.get("calls-16") or own.get("python-calls")
+    return [lines.report(cost)] if several and (cost := median(several, "cpu")) else []
 
 
 def _price(rounds: Rounds) -> list[str]:

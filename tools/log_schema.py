@@ -47,6 +47,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a line."""
     kinds: list[type[msgspec.Struct]] = [CallRecord, AuditRecord, TextRecord]
     _, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    del components["Emf"]  # described below, in full
     for name, kind in components.items():
         kind["title"], kind["description"] = name, "doc/api.md tells what each field means."
         kind["additionalProperties"] = False

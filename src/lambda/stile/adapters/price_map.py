@@ -20,7 +20,7 @@ from stile.core.routes import Target
 PACKED = Path(__file__).parent.parent / "prices.json"
 _MAP = "model_prices_and_context_window_backup.json"
 _MODES = frozenset({"chat", "completion", "responses", "embedding"})
-_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)(k?)_tokens")
+_TIERS = {thousands: f"_above_{thousands}k_tokens" for thousands in (128, 200, 256, 272, 512)}
 # Where the map says more of a provider than its name.
 _FAMILIES = {
     "bedrock_converse": "bedrock",
@@ -34,6 +34,21 @@ _BEDROCKS_WAY = re.compile(
 )
 _AT_ONCE = frozenset({"xai"})  # their next tier begins with the number that it is named after
 _MOST_FOUND = 4096  # callers may invent names
+
+
+_RATE = float | None
+_Tier: Any = msgspec.defstruct("_Tier", [("range", list[float], []), *((name, _RATE, None) for name in FIELDS)])
+# Read into just what is needed: the whole map as dictionaries would take forty times the room of its prices.
+_Entry: Any = msgspec.defstruct(
+    "_Entry",
+    [
+        ("litellm_provider", str, ""),
+        ("mode", str | None, None),
+        ("tiered_pricing", list[_Tier] | None, None),
+        *((f"{name}{suffix}", _RATE, None) for name in FIELDS for suffix in ("", *_TIERS.values())),
+    ],
+)
+_decoder = msgspec.json.Decoder(dict[str, _Entry])
 
 
 class PriceMap:
@@ -79,25 +94,20 @@ class PriceMap:
 
 def pack(package: Path) -> bytes:
     """The map of LiteLLM's package in this folder, as JSON: `provider/model` to the fields of a Price."""
-    return msgspec.json.encode(extract(msgspec.json.decode((package / _MAP).read_bytes())))
+    entries = _decoder.decode((package / _MAP).read_bytes())
+    return msgspec.json.encode(dict(_prices(entries)))
 
 
-def extract(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Price]:
-    """The price of each entry that is charged by token, under `provider/model`."""
-    prices: dict[str, Price] = {}
-    for name, entry in sorted(entries.items(), key=lambda item: "/" not in item[0]):
-        if entry.get("mode") in _MODES and (price := _read(entry)) is not None:
-            provider = family(str(entry.get("litellm_provider", "")))
-            own = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
-            prices.setdefault(own, price)
-    return dict(sorted(prices.items()))
-
-
-def _read(fields: Mapping[str, Any]) -> Price | None:
-    if not any(isinstance(fields.get(name), int | float) for name in ("input_cost_per_token", "output_cost_per_token")):
-        return None
-    base = _rates(fields, "", Rates(input=0, output=0))
-    return Price(base, sorted(_tiers(fields, base), reverse=True))
+def _prices(entries: Mapping[str, Any]) -> Iterator[tuple[str, Price]]:
+    """The price of each entry that is charged by token, under `provider/model`; an entry that is named so goes before
+    one whose name leaves the provider out."""
+    for name in sorted(entries):
+        entry = entries[name]
+        provider = family(entry.litellm_provider)
+        own = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
+        charged = entry.input_cost_per_token is not None or entry.output_cost_per_token is not None
+        if entry.mode in _MODES and charged and (own == name or own not in entries):
+            yield own, _price(entry)
 
 
 def family(provider: str) -> str:
@@ -106,23 +116,21 @@ def family(provider: str) -> str:
     return _FAMILIES.get(provider, provider) if more is None else more[:-1]
 
 
-def _tiers(fields: Mapping[str, Any], base: Rates) -> Iterator[tuple[int, Rates]]:
-    at_once = fields.get("litellm_provider") in _AT_ONCE
-    for name in fields:
-        if (found := _ABOVE.fullmatch(name)) is not None and fields[name] is not None:
-            above = int(found[1]) * (1000 if found[2] else 1)
-            suffix = name.removeprefix("input_cost_per_token")
-            yield above - at_once, _rates(fields, suffix, base)
-    ranges = fields.get("tiered_pricing") or ()
-    for tier in ranges[1:]:
-        yield int(tier["range"][0]), _rates(tier, "", base)
+def _price(entry: Any) -> Price:
+    base = _rates(entry, "", Rates(input=0, output=0))
+    at_once = entry.litellm_provider in _AT_ONCE
+    tiers = [
+        (thousands * 1000 - at_once, _rates(entry, suffix, base))
+        for thousands, suffix in _TIERS.items()
+        if getattr(entry, f"input_cost_per_token{suffix}") is not None
+    ]
+    tiers += [(int(tier.range[0]), _rates(tier, "", base)) for tier in (entry.tiered_pricing or ())[1:]]
+    return Price(base, sorted(tiers, reverse=True))
 
 
-def _rates(fields: Mapping[str, Any], suffix: str, otherwise: Rates) -> Rates:
-    said = {ours: fields.get(f"{name}{suffix}") for name, ours in FIELDS.items()}
-    return msgspec.structs.replace(
-        otherwise, **{name: float(value) for name, value in said.items() if isinstance(value, int | float)}
-    )
+def _rates(said: msgspec.Struct, suffix: str, otherwise: Rates) -> Rates:
+    found = {ours: getattr(said, f"{name}{suffix}") for name, ours in FIELDS.items()}
+    return msgspec.structs.replace(otherwise, **{name: rate for name, rate in found.items() if rate is not None})
 
 
 def _names(provider: str, model: str) -> Iterator[str]:

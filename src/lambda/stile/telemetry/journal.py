@@ -24,6 +24,7 @@ from stile.telemetry.tally import Tally
 
 _STANDARD_OUTPUT = 1
 _MAX_TEXT = 32 * 1024  # characters of a message, and of a trace
+_MILLISECONDS = [f".{number:03d}Z" for number in range(1000)]
 _OWN = "stile"  # the logger above all of the program's own
 _LEVELS: dict[str, LogLevel] = {"DEBUG": "debug", "INFO": "info", "ERROR": "error", "CRITICAL": "error"}
 
@@ -60,7 +61,9 @@ class Telemetry:
         """Write one call's line."""
         now = time.time()
         record.time = self._text_of(now)
-        record.path, record.model, record.target = shown(record.path), shown(record.model), shown(record.target)
+        if record.path != record.route:  # a path of the table is nobody's choice
+            record.path = shown(record.path)
+        record.model, record.target = shown(record.model), shown(record.target)
         record.model_served = self._concealed.name(record.model_served)
         if record.mcp_method is not UNSET:
             record.mcp_method, record.mcp_name = shown(record.mcp_method), shown(record.mcp_name)
@@ -137,7 +140,7 @@ class Telemetry:
         if second != self._second:
             self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._second = second
-        return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
+        return self._second_text + _MILLISECONDS[int((now - second) * 1000)]
 
 
 def _bytes(line: str) -> bytes:

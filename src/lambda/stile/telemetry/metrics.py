@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from stile.telemetry.records import CallRecord, ErrorKind
+from stile.telemetry.records import CallRecord, Emf, ErrorKind
 
 NAMESPACE = "Stile"
 SERIES = {
@@ -66,7 +66,7 @@ class Metrics:
         self._stage = stage
         self._by_model = by_model
         self._told = told
-        self._directives: dict[tuple[bool, ...], bytes] = {}
+        self._directives: dict[tuple[bool, ...], msgspec.Raw] = {}
 
     def note(self, record: CallRecord, now: float) -> None:
         """Fill in what follows from the rest of the record; `now` in seconds since 1970."""
@@ -89,7 +89,7 @@ class Metrics:
         if self._told:
             record.emf = self._emf(record, now)
 
-    def _emf(self, record: CallRecord, now: float) -> msgspec.Raw:
+    def _emf(self, record: CallRecord, now: float) -> Emf:
         kind, asked = record.error_kind, record.attempts > 0
         there = (
             kind == "provider",
@@ -106,7 +106,7 @@ class Metrics:
         directives = self._directives.get(there)
         if directives is None:  # a few of the 1,024 ever come
             directives = self._directives[there] = _directives(there)
-        return msgspec.Raw(b'{"Timestamp":%d,"CloudWatchMetrics":%b}' % (now * 1000, directives))
+        return Emf(int(now * 1000), directives)
 
 
 def _is_dimension(name: str) -> bool:
@@ -114,13 +114,13 @@ def _is_dimension(name: str) -> bool:
     return name.isascii() and name.isprintable() and bool(name.strip())
 
 
-def _directives(there: tuple[bool, ...]) -> bytes:
+def _directives(there: tuple[bool, ...]) -> msgspec.Raw:
     *others, of_a_model = there
     names = ["errors", *(name for name, is_there in zip(list(SERIES)[1:], others, strict=True) if is_there)]
     found = [_directive(["stage"], names)]
     if of_a_model:
         found.append(_directive(["stage", "model_name"], [name for name in names if name in OF_MODELS]))
-    return msgspec.json.encode(found)
+    return msgspec.Raw(msgspec.json.encode(found))
 
 
 def _directive(dimensions: list[str], names: list[str]) -> dict[str, Any]:

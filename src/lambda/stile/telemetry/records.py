@@ -12,6 +12,13 @@ ErrorKind = Literal[
 Dialect = Literal["openai", "anthropic", "mcp", "stile"]
 
 
+class Emf(msgspec.Struct, frozen=True, rename="pascal"):
+    """The metadata of CloudWatch's embedded metric format: milliseconds since 1970, and an array of directives."""
+
+    timestamp: int
+    cloud_watch_metrics: msgspec.Raw
+
+
 class CallRecord(msgspec.Struct):
     """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come, sizes in
     bytes, cost in USD. A field that is UNSET is not in the line.
@@ -74,7 +81,7 @@ class CallRecord(msgspec.Struct):
     throttles: int | UnsetType = UNSET
     cold_starts: int | UnsetType = UNSET
     tokens: int | UnsetType = UNSET
-    emf: msgspec.Raw | UnsetType = msgspec.field(default=UNSET, name="_aws")
+    emf: Emf | UnsetType = msgspec.field(default=UNSET, name="_aws")
 
 
 class AuditRecord(msgspec.Struct):

@@ -30,7 +30,10 @@ class Sink:
         self._lost = lost
         # A file takes all at once; of others no more is asked than goes in without waiting.
         self._slice = None if _is_file(self._out) else select.PIPE_BUF
+        self._poll = select.poll()
+        self._poll.register(self._out, select.POLLOUT)
         self._waiting: list[bytes] = []
+        self._rest = b""  # of what was written in part
         self._size = 0
         self._left_out = 0
         self._held = False
@@ -44,7 +47,8 @@ class Sink:
             if self._size > MAX_WAITING_BYTES:
                 self._left_out += 1
                 return
-            self._take(line)
+            self._waiting.append(line)
+            self._size += len(line) + 1
             if self._due is None and not self._held:
                 try:
                     self._due = asyncio.get_running_loop().call_soon(self._turn)
@@ -70,10 +74,6 @@ class Sink:
         if self._own is not None:
             os.close(self._own)
 
-    def _take(self, line: bytes) -> None:
-        self._waiting += (line, b"\n")
-        self._size += len(line) + 1
-
     def _turn(self) -> None:
         self._due = None
         if self._held or self._write():
@@ -85,17 +85,18 @@ class Sink:
         """Write what goes without waiting; answers whether all is out."""
         with self._lock:
             if self._left_out and self._size <= MAX_WAITING_BYTES // 2:
-                left_out, self._left_out = self._left_out, 0
-                self._take(self._lost(left_out))
+                self._waiting.append(self._lost(self._left_out))
+                self._size += len(self._waiting[-1]) + 1
+                self._left_out = 0
             self._broken = False
-            if self._waiting and (self._slice is None or self._writable(0)):
+            if self._size and (self._slice is None or self._writable(0)):
                 self._write_waiting()
-            self._stuck = bool(self._waiting)
+            self._stuck = self._size > 0
             return not self._stuck
 
     def _write_waiting(self) -> None:
-        rest = memoryview(b"".join(self._waiting))
-        self._waiting = []
+        lines, self._waiting = self._waiting, []
+        rest = memoryview(b"%b%b\n" % (self._rest, b"\n".join(lines)) if lines else self._rest)
         before = len(rest)
         try:
             while rest and (before == len(rest) or self._slice is None or self._writable(0)):
@@ -104,14 +105,11 @@ class Sink:
             pass
         except OSError:  # a reader that has gone, a full disk: a call must not fail for its line
             self._broken = True
+        self._rest = bytes(rest)
         self._size -= before - len(rest)
-        if rest:
-            self._waiting.insert(0, bytes(rest))
 
     def _writable(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self._out, select.POLLOUT)
-        return any(event & select.POLLOUT for _, event in poll.poll(seconds * 1000))
+        return any(event & select.POLLOUT for _, event in self._poll.poll(seconds * 1000))
 
 
 def _is_file(descriptor: int) -> bool:

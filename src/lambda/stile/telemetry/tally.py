@@ -1,7 +1,7 @@
 """The same numbers as CloudWatch's for a gateway on one machine, since it started, in Prometheus's text format
 (prometheus.io, "Exposition formats", version 0.0.4)."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from msgspec import UNSET
@@ -12,26 +12,34 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 # Seconds: from what the gateway itself takes to what a long answer does.
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_AT_ONCE = 1000
 
 
 class _Histogram:
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_BOUNDS) + 1)
-        self.sum = 0.0
+    """Counts of times. `new`: milliseconds that are not counted yet, for counting many at once costs each call less."""
 
-    def add(self, milliseconds: float) -> None:
-        seconds = milliseconds / 1000
-        self.counts[bisect_left(_BOUNDS, seconds)] += 1
-        self.sum += seconds
+    def __init__(self) -> None:
+        self.new: list[float] = []
+        self._below = [0] * len(_BOUNDS)  # how many are not above each bound
+        self._count = 0
+        self._sum = 0.0
+
+    def fold(self) -> None:
+        """Count the new ones."""
+        times = sorted(self.new)
+        self.new.clear()
+        for number, bound in enumerate(_BOUNDS):
+            self._below[number] += bisect_right(times, bound * 1000)
+        self._count += len(times)
+        self._sum += sum(times) / 1000
 
     def lines(self, name: str, told: str) -> Iterator[str]:
+        self.fold()
         yield from _head(name, "histogram", told)
-        total = 0
-        for bound, count in zip((*_BOUNDS, "+Inf"), self.counts, strict=True):
-            total += count
-            yield f'{name}_bucket{{le="{bound}"}} {total}'
-        yield f"{name}_sum {self.sum:.9g}"
-        yield f"{name}_count {total}"
+        for bound, count in zip((*_BOUNDS, "+Inf"), (*self._below, self._count), strict=True):
+            yield f'{name}_bucket{{le="{bound}"}} {count}'
+        yield f"{name}_sum {self._sum:.9g}"
+        yield f"{name}_count {self._count}"
 
 
 class Tally:
@@ -55,11 +63,14 @@ class Tally:
         if record.cost_usd is not UNSET:
             self._cost += record.cost_usd
         if record.attempts:
-            self._latency.add(record.total_ms)
+            self._latency.new.append(record.total_ms)
             if record.ttfb_ms is not None:
-                self._first_byte.add(record.ttfb_ms)
+                self._first_byte.new.append(record.ttfb_ms)
             if record.overhead_ms is not None:
-                self._overhead.add(record.overhead_ms)
+                self._overhead.new.append(record.overhead_ms)
+            if len(self._latency.new) >= _AT_ONCE:
+                for histogram in (self._latency, self._first_byte, self._overhead):
+                    histogram.fold()
 
     def text(self) -> str:
         """All of it."""
