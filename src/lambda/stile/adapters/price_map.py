@@ -38,7 +38,7 @@ _MOST_FOUND = 4096  # callers may invent names
 
 _RATE = float | None
 _Tier: Any = msgspec.defstruct("_Tier", [("range", list[float], []), *((name, _RATE, None) for name in FIELDS)])
-# Read into just what is needed: the whole map as dictionaries would take forty times the room of its prices.
+# Read into just what is needed: the whole map as dictionaries would take ten times the room.
 _Entry: Any = msgspec.defstruct(
     "_Entry",
     [

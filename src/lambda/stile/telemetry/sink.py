@@ -15,6 +15,7 @@ from collections.abc import Callable
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 PATIENCE_SECONDS = 1.0
 _STUCK_RETRY_SECONDS = 0.05
+_SOON = 0.001  # where somebody reads again
 _BROKEN_RETRY_SECONDS = 1.0
 
 
@@ -61,24 +62,28 @@ class Sink:
 
     def flush(self) -> None:
         """Write what waits; a sink that gets stuck at it is given a moment, one that was stuck before is not."""
+        self._flush(0.0 if self._stuck else PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        """Write what waits, and let go of what was opened for it."""
+        self._flush(PATIENCE_SECONDS)
+        if self._own is not None:
+            os.close(self._own)
+
+    def _flush(self, patience: float) -> None:
         self._held = False
-        until = 0.0 if self._stuck else time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + patience
         while not self._write() and not self._broken:
             left = until - time.monotonic()
             if left <= 0 or not self._writable(left):
                 break
 
-    def close(self) -> None:
-        """Write what waits, and let go of what was opened for it."""
-        self.flush()
-        if self._own is not None:
-            os.close(self._own)
-
     def _turn(self) -> None:
         self._due = None
+        before = self._size
         if self._held or self._write():
             return
-        pause = _BROKEN_RETRY_SECONDS if self._broken else _STUCK_RETRY_SECONDS
+        pause = _BROKEN_RETRY_SECONDS if self._broken else _STUCK_RETRY_SECONDS if self._size == before else _SOON
         self._due = asyncio.get_running_loop().call_later(pause, self._turn)
 
     def _write(self) -> bool:
