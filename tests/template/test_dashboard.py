@@ -13,7 +13,9 @@ from tests.mocks.openai import USAGE, Upstream
 from tests.program import wait_for
 from tests.template.cloudformation import ROOT, evaluate
 from tests.template.test_observability import alarms, of_type, widgets
-from tests.test_serverless import Gateway, State, relayed, serving, state  # noqa: F401 (a fixture)
+from tests.test_serverless import Gateway, State, relayed, serving, state
+
+__all__ = ["state"]  # a fixture
 
 STAGE = {"stage": "stile/live"}
 PRICED = "gpt-4o-mini"
@@ -36,7 +38,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(output: Path, state: State, upstream: Upstream) -> Run:  # noqa: F811
+def run(output: Path, state: State, upstream: Upstream) -> Run:
     folder = output / "dashboard"
     folder.mkdir()
     models = [*relayed(upstream, "ok", "500", "429"), (PRICED, f"openai/{PRICED}", upstream.base)]
