@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 MAX_BYTES = 256 * 1024  # of a line whose metrics are taken out
 _SIZES = (
@@ -109,12 +109,12 @@ def _metric(metric: dict[str, Any], line: Line) -> list[str]:
         faults.append(f"{name} has a resolution that CloudWatch does not know")
     value = line.get(name)
     values = value if isinstance(value, list) else [value]
-    if not 1 <= len(values) <= 100 or not all(_is_number(each) and math.isfinite(each) for each in values):
+    if not 1 <= len(values) <= 100 or not all(_is_number(each) and abs(each) < math.inf for each in values):
         faults.append(f"{name} is no number in the line")
     return faults
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -169,7 +169,8 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
 def math_of(expression: str, values: Mapping[str, float | None]) -> float | None:
     """A metric math expression over one period: numbers, ids, + - * /, comparisons, IF and FILL. None where a value is
     missing, as a point is missing in CloudWatch."""
-    return _math(ast.parse(expression, mode="eval").body, values)
+    found: float | None = _math(ast.parse(expression, mode="eval").body, values)
+    return found
 
 
 def _math(node: ast.AST, values: Mapping[str, float | None]) -> Any:

@@ -11,6 +11,7 @@ from stile import settings
 from stile.configuration import Configuration
 from stile.errors import ConfigError
 from stile.modelfile import Findings
+from stile.telemetry.redaction import redact
 
 _JSON = "--json"
 _NO_FILE = "there is no model file to check: name one, as in make check-config CONFIG=config.yaml, or set STILE_CONFIG"
@@ -67,4 +68,4 @@ def _counted(found: Findings) -> dict[str, int]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{redact(text)}\n")

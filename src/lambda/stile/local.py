@@ -23,6 +23,7 @@ from stile.keyring import KeyFields
 from stile.modelfile import ModelFile
 from stile.settings import Settings
 from stile.telemetry.journal import Telemetry
+from stile.telemetry.redaction import redact
 from stile.telemetry.tally import Tally
 
 # Long enough for a list from this machine; the others are shown when they come.
@@ -55,10 +56,10 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
             _serve(known, environment)
     except ConfigError as error:
         for fault in error.faults:
-            _tell(f"stile: {fault}")
+            _tell(f"stile: {redact(fault)}")
         return 1
     except (StateError, DirectoryUnavailable) as error:
-        _tell(f"stile: {error}")
+        _tell(f"stile: {redact(str(error))}")
         return 1
     except KeyboardInterrupt:
         pass
@@ -155,7 +156,7 @@ def _banner(address: str, key_lines: Sequence[str], key: str | None, catalog: Ca
     lines.extend(f"  {'' if number else 'Models':<10}{text}" for number, text in enumerate([*named, *found]))
     if models is not None:
         lines.append(f"  Config    {models.summary}")
-        lines.extend(f"  Note      {warning}" for warning in models.warnings)
+        lines.extend(f"  Note      {redact(warning)}" for warning in models.warnings)
     curl = (
         f"curl {address}/v1/chat/completions -H 'Authorization: Bearer {key or 'YOUR_KEY'}'"
         f" -H 'Content-Type: application/json' -d '{_ASK}'"

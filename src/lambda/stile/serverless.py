@@ -21,6 +21,7 @@ from stile.hosts.lambda_classic import ClassicHost, Context
 from stile.hosts.lambda_host import Hooks
 from stile.settings import MIB, Settings
 from stile.telemetry.journal import Telemetry
+from stile.telemetry.redaction import redact
 
 # Lambda takes no larger event for an answer that is waited for, and the body is a part of it.
 EVENT_BYTES = 6 * MIB
@@ -61,7 +62,7 @@ class Function:
             try:
                 self._gateway = await self._start(stack)
             except (ConfigError, StateError, DirectoryUnavailable) as error:
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                await send({"type": "lifespan.startup.failed", "message": redact(str(error))})
                 return
             await send({"type": "lifespan.startup.complete"})
             await receive()

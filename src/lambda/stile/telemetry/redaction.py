@@ -21,7 +21,7 @@ _KEY_SHAPED = re.compile(
     r"|\b((?:AKIA|ASIA)\w{2})\w{14}\b"
     r"|(bedrock-api-key-)[\w+/=]{12,}"
     r"|(?<![\w-])(eyJ[\w-]{4})[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
-    r"|(\b(?i:bearer\s|x-api-key:|api-key:)\s{0,8})[^\s\"',;\\]{8,}"
+    r"|(\b(?i:bearer\s|basic\s|x-api-key:|api-key:)\s{0,8})[^\s\"',;\\]{8,}"
 )
 _PRODUCT = re.compile(r"[^(;,]*")
 
