@@ -284,7 +284,8 @@ def test_a_secret_in_the_wrong_place_of_the_model_file_is_not_repeated(folder: P
         f"{{model: openai/a, api_base: {canaries.plant('an address', 'sk-proj-')}}}}}\n"
         f"  - {{model_name: b, litellm_params: {{model: {canaries.plant('a model', 'sk-proj-')}, api_key: x}}}}\n"
         f"  - {{model_name: c, litellm_params: {{model: openai/c, timeout: {canaries.plant('a time', 'sk-proj-')}}}}}\n"
-        f'  - {{model_name: d, litellm_params: {{model: openai/d, api_key: "{canaries.plant("a key", "sk-proj-")}\\n"}}}}\n'
+        "  - {model_name: d, litellm_params: "
+        f'{{model: openai/d, api_key: "{canaries.plant("a key", "sk-proj-")}\\n"}}}}\n'
     )
     shown = program.run(env=program.environment(folder / "home", STILE_CONFIG=str(config)))
     assert shown.returncode == 1

@@ -1,6 +1,7 @@
 """The build: what is in the artifact, for which machine, that it is made the same again, and what a wrong call says."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import pytest
 from tests.e2e.rie import ARTIFACT, ROOT
 from tools import build, prune
 
+from stile.adapters import price_map
+
 PACKAGE = ROOT / "build" / "lambda.zip"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -26,6 +29,13 @@ def test_our_own_modules_have_their_sources_and_all_have_bytecode() -> None:
     for source in (ARTIFACT / "stile").rglob("*.py"):
         tag = sys.implementation.cache_tag
         assert (source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc").is_file(), source
+
+
+def test_the_models_prices_are_packed() -> None:
+    packed = ARTIFACT / "stile" / "prices.json"
+    prices = json.loads(packed.read_bytes())
+    assert prices["openai/gpt-4o"][0][:2] == [2.5e-6, 10e-6]
+    assert packed.read_bytes() == price_map.pack(ARTIFACT / "litellm")
 
 
 def test_bytecode_is_believed_and_names_the_place_on_lambda() -> None:

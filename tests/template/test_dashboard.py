@@ -55,9 +55,9 @@ def run(output: Path, state: State, upstream: Upstream) -> Run:
             ask(gateway, "sk-stile-wrong", traceparent=f"00-{traced}-b7ad6b7169203331-01").body()
         costly = wait_for(lambda: priced(gateway), "the prices of models")
         lines = read(gateway)
-    away = {"AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": "http://127.0.0.1:9"}
     (folder / "away").mkdir()
-    with serving(folder / "away", state, *models, STILE_STAGE=STAGE["stage"], **away) as gateway:
+    nobody = {"STILE_STAGE": STAGE["stage"], "AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER": "http://127.0.0.1:9"}
+    with serving(folder / "away", state, *models, snap_start=False, **nobody) as gateway:
         gateway.ask("ok").body()
         lines += read(gateway)
     key_id = next(line["key_id"] for line in lines if line["event"] == "call")
