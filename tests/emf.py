@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-MAX_BYTES = 256 * 1024  # of a line whose metrics are taken out
+MAX_BYTES = 1024 * 1024  # of an event in CloudWatch Logs, which a line with metrics is
+MAX_VALUE = 2.0**360
 _SIZES = (
     "Bytes",
     "Kilobytes",
@@ -29,7 +30,7 @@ UNITS = {
     *_SIZES,
     *(f"{size}/Second" for size in _SIZES),
 }
-_NAMESPACE = re.compile(r"[\w.\-/#: ]{1,255}", re.ASCII)
+_NAMESPACE = re.compile(r"(?!:)[\w.\-/#: ]{1,255}", re.ASCII)
 _FORTNIGHT, _TWO_HOURS = 14 * 86_400_000, 2 * 3_600_000
 
 Line = Mapping[str, Any]
@@ -109,7 +110,7 @@ def _metric(metric: dict[str, Any], line: Line) -> list[str]:
         faults.append(f"{name} has a resolution that CloudWatch does not know")
     value = line.get(name)
     values = value if isinstance(value, list) else [value]
-    if not 1 <= len(values) <= 100 or not all(_is_number(each) and abs(each) < math.inf for each in values):
+    if not 1 <= len(values) <= 100 or not all(_is_number(each) and abs(each) <= MAX_VALUE for each in values):
         faults.append(f"{name} is no number in the line")
     return faults
 

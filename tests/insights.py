@@ -3,7 +3,9 @@
 Written from "CloudWatch Logs Insights language query syntax" in AWS's documentation: the commands fields, filter,
 stats, sort, limit and display, comparisons with and/or/not, `in`, `like`, `ispresent`, arithmetic, `bin`, and the
 statistics count, count_distinct, sum, avg, min, max and pct. Anything else is refused, so that no query passes for one
-that it is not. A field that a line does not have is null; comparisons with null are false, statistics leave it out.
+that it is not, and so are lines of more fields than Insights finds. A field that a line does not have is null;
+comparisons with null are false, statistics leave it out. A field that no line has is refused: it is misspelt, or the
+run lacks what the query is for.
 """
 
 import json
@@ -23,6 +25,7 @@ _TOKEN = re.compile(
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LIMIT = 10_000  # rows, where a query says nothing
+_FIELDS = 200  # "Supported logs and discovered fields": of a line of JSON no more are found
 
 
 class QueryError(ValueError):
@@ -33,18 +36,22 @@ def query(text: str, lines: Iterable[Line]) -> list[Row]:
     """The rows that a query answers, without its `SOURCE`. Raises QueryError."""
     commands = _commands(text)
     rows: list[Row] = [_row(line) for line in lines]
+    known = {name for row in rows for name in row}
     shown: list[str] | None = None
     for command in commands:
         name = command.name()
+        made: set[str] = set()
         if name == "SOURCE":
             command.text()
         elif name in ("fields", "display"):
             shown, rows = _fields(command, rows, [] if name == "display" else shown or [])
+            made = set(shown) - command.asked
         elif name == "filter":
             condition = command.condition()
             rows = [row for row in rows if condition(row)]
         elif name == "stats":
             rows, shown = _stats(command, rows)
+            made = set(shown)
         elif name == "sort":
             rows = _sorted(command, rows)
         elif name == "limit":
@@ -52,6 +59,9 @@ def query(text: str, lines: Iterable[Line]) -> list[Row]:
         else:
             raise QueryError(f"no such command here: {name}")
         command.end()
+        if command.asked - known:
+            raise QueryError(f"no line has {sorted(command.asked - known)}")
+        known = made if name == "stats" else known | made
     return [row if shown is None else {name: row.get(name) for name in shown} for row in rows[:_LIMIT]]
 
 
@@ -60,8 +70,10 @@ def _row(line: Line) -> Row:
     row: Row = {"@message": json.dumps(line, ensure_ascii=False)}
     stamp = line.get("time")
     row["@timestamp"] = datetime.fromisoformat(stamp).timestamp() * 1000 if isinstance(stamp, str) else None
-    row |= _flat(line, "")
-    return row
+    fields = _flat(line, "")
+    if len(fields) > _FIELDS:
+        raise QueryError(f"a line has {len(fields)} fields, of which {_FIELDS} would be found")
+    return row | fields
 
 
 def _flat(value: Any, path: str) -> Row:
@@ -150,6 +162,7 @@ class _Reader:
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = tokens
         self._place = 0
+        self.asked: set[str] = set()  # fields
 
     def rest(self) -> str:
         """What is still to be read, as it names a column that has no other name."""
@@ -168,8 +181,12 @@ class _Reader:
             return True
         return False
 
+    def _kind(self) -> str:
+        """Of what is next."""
+        return self._tokens[self._place][0] if self._place < len(self._tokens) else "the end"
+
     def next(self, kind: str) -> str:
-        if self._place >= len(self._tokens) or self._tokens[self._place][0] != kind:
+        if self._kind() != kind:
             met = self._tokens[self._place][1] if self._place < len(self._tokens) else "the end"
             raise QueryError(f"a {kind} is expected, not {met!r}")
         self._place += 1
@@ -215,6 +232,7 @@ class _Reader:
         if self.takes("ispresent"):
             self.next("sign")
             name = self.name()
+            self.asked.add(name)
             self._close()
             return lambda row: row.get(name) is not None
         value = self.value()
@@ -228,7 +246,7 @@ class _Reader:
         return _compared(sign, value, self.value())
 
     def _like(self, value: Value) -> Value:
-        if self._place < len(self._tokens) and self._tokens[self._place][0] == "regex":
+        if self._kind() == "regex":
             form = re.compile(self.next("regex")[1:-1])
             return lambda row: value(row) is not None and form.search(str(value(row))) is not None
         part = self.text()
@@ -245,7 +263,7 @@ class _Reader:
         return lambda row: value(row) in choices
 
     def _literal(self) -> Any:
-        return self.number() if self._tokens[self._place][0] == "number" else self.text()
+        return self.number() if self._kind() == "number" else self.text()
 
     def value(self) -> Value:
         """Sums of products."""
@@ -273,13 +291,14 @@ class _Reader:
             raise QueryError(f"a value is expected, not {text!r}")
         name = self.name()
         if not self.takes("("):
+            self.asked.add(name)
             return lambda row: row.get(name)
         if name != "bin":
             raise QueryError(f"no such function here: {name}")
         period = self.next("period")
         self._close()
         width = int(period[:-1]) * _SECONDS[period[-1]] * 1000
-        return lambda row: None if row["@timestamp"] is None else row["@timestamp"] // width * width
+        return lambda row: None if row.get("@timestamp") is None else row["@timestamp"] // width * width
 
     def statistic(self) -> tuple[Callable[[list[Row]], Any], str]:
         label = self.rest()
@@ -288,7 +307,9 @@ class _Reader:
             raise QueryError(f"no such statistic here: {name}")
         if not self.takes("("):
             raise QueryError(f"{name} needs (")
-        if name == "count" and (self.takes("*") or self._tokens[self._place][1] == ")"):
+        if name == "count" and self.takes(")"):
+            return len, label
+        if name == "count" and self.takes("*"):
             self._close()
             return len, label
         value = self.value()

@@ -30,8 +30,21 @@ def users(text: str) -> list[str]:
         ("not user = 'a'", "b"),
         ("ispresent(error)", "a"),
         ("ispresent(ms)", "aba"),
-        ("missing = 1", ""),
-        ("missing != 1", ""),
+        ("deep.er.0 = 8", ""),
+        ("deep.er.0 != 7", ""),
+        ("deep.er.0 < 7 or deep.er.0 >= 8", ""),
+        ("ms <= 15", "ab"),
+        ("error in ['x']", ""),
+        ("error like 'None'", ""),
+        ("error like /None/", ""),
+        ("not (ms > 5 or user = 'b')", "aa"),
+        ("ms * 2 + 5 = 15", "a"),
+        ("ms - 5 - 5 = 5", "b"),
+        ("ms * (1 + 1) = 10", "a"),
+        ("ms / 0 = 1", ""),
+        ("error like 'Late'", ""),
+        ("user != 5", "abaa"),
+        ("event = 'call' | filter user = 'b'", "b"),
         ("ms in [5, 25]", "aa"),
         ("user in ['b', 'c']", "b"),
         ("error like 'late'", "a"),
@@ -63,12 +76,49 @@ def test_times_are_put_into_bins() -> None:
     rows = query("filter event = 'call' | stats count(*) as n by bin(5m)", LINES)
     assert [row["n"] for row in rows] == [2, 1]
     assert rows[1]["bin(5m)"] - rows[0]["bin(5m)"] == 300_000
+    assert query("stats count() as n by user | stats sum(n) as all, avg(n / 2)", LINES) == [{"all": 4, "avg(n/2)": 1}]
 
 
 def test_rows_are_sorted_cut_and_shown() -> None:
     assert users("sort ms desc | limit 2") == ["a", "b"]
     assert query("fields user, ms * 2 as twice | sort twice desc | limit 1", LINES) == [{"user": "a", "twice": 50}]
     assert query("SOURCE 'group' | filter ms = 15 | fields user", LINES) == [{"user": "b"}]
+    assert users("sort ms | filter event = 'call'") == users("sort ms asc | limit 3") == ["a", "b", "a"]
+    assert query("fields user | fields ms | filter ms = 5", LINES) == [{"user": "a", "ms": 5}]
+    assert query("fields user | filter ms = 5 | display ms", LINES) == [{"ms": 5}]
+    assert [row["user"] for row in query("# first\nfilter ms = 5\n# second\n| fields user", LINES)] == ["a"]
+
+
+def test_times_and_the_whole_text_are_there() -> None:
+    (row,) = query("fields @timestamp, @message | filter ms = 5", LINES)
+    assert row["@timestamp"] == 1_795_514_460_000
+    assert '"user": "a"' in row["@message"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fields userr",
+        "display userr",
+        "filter userr = 'a'",
+        "filter ispresent(userr)",
+        "filter user = 'a' or not userr in ['a']",
+        "stats sum(mss)",
+        "stats count(*) by userr",
+        "sort mss",
+        "stats count(*) as n by user | filter ms = 5",
+        "sort twice | fields ms * 2 as twice",
+    ],
+)
+def test_a_field_that_no_line_has_is_refused(text: str) -> None:
+    with pytest.raises(QueryError, match="no line has"):
+        query(text, LINES)
+
+
+def test_a_line_of_more_fields_than_are_found_is_refused() -> None:
+    assert query("fields f199", [{f"f{number}": number for number in range(200)}]) == [{"f199": 199}]
+    with pytest.raises(QueryError, match="201 fields"):
+        query("fields f199", [{f"f{number}": number for number in range(201)}])
 
 
 @pytest.mark.parametrize(
@@ -85,6 +135,19 @@ def test_rows_are_sorted_cut_and_shown() -> None:
         "filter user in 'a'",
         "dedup user",
         "sort ms down",
+        "filter user in [",
+        "filter user in ['a'",
+        "filter user not in ['a']",
+        "filter user",
+        "filter (ms + 5) * 2 = 20",
+        "filter user = ",
+        "filter ms = 5 and",
+        "filter user like",
+        "stats count(",
+        "stats count(*) by bin(5)",
+        "stats sum(ms",
+        "fields user |",
+        "",
     ],
 )
 def test_what_it_does_not_know_it_refuses(text: str) -> None:

@@ -12,7 +12,8 @@ from tests.insights import query
 from tests.mocks.openai import USAGE, Upstream
 from tests.program import wait_for
 from tests.template.cloudformation import ROOT, evaluate
-from tests.template.test_observability import alarms, of_type, widgets
+from tests.template.test_observability import alarms, widgets
+from tests.template.test_template import of_type
 from tests.test_serverless import Gateway, State, relayed, serving, state
 
 __all__ = ["state"]  # a fixture
