@@ -76,6 +76,11 @@ def test_times_are_put_into_bins() -> None:
     rows = query("filter event = 'call' | stats count(*) as n by bin(5m)", LINES)
     assert [row["n"] for row in rows] == [2, 1]
     assert rows[1]["bin(5m)"] - rows[0]["bin(5m)"] == 300_000
+    line = {"time": "2026-11-24T10:01:31.500Z"}
+    midnight = 1_795_478_400_000
+    assert query("display bin(2s) as s, bin(1m) as m, bin(2h) as h, bin(1d) as d", [line]) == [
+        {"s": midnight + 36_090_000, "m": midnight + 36_060_000, "h": midnight + 36_000_000, "d": midnight}
+    ]
     assert query("stats count() as n by user | stats sum(n) as all, avg(n / 2)", LINES) == [{"all": 4, "avg(n/2)": 1}]
 
 
@@ -83,6 +88,7 @@ def test_rows_are_sorted_cut_and_shown() -> None:
     assert users("sort ms desc | limit 2") == ["a", "b"]
     assert query("fields user, ms * 2 as twice | sort twice desc | limit 1", LINES) == [{"user": "a", "twice": 50}]
     assert query("SOURCE 'group' | filter ms = 15 | fields user", LINES) == [{"user": "b"}]
+    assert len(query("fields user", LINES * 2501)) == 10_000
     assert users("sort ms | filter event = 'call'") == users("sort ms asc | limit 3") == ["a", "b", "a"]
     assert query("fields user | fields ms | filter ms = 5", LINES) == [{"user": "a", "ms": 5}]
     assert query("fields user | filter ms = 5 | display ms", LINES) == [{"ms": 5}]

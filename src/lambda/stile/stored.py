@@ -5,6 +5,7 @@ each of its keys, of the models that the caller may use.
 """
 
 import re
+import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -55,11 +56,14 @@ class Stored:
         for target in self._places(caller):
             record.target, record.target_id = target.label, target.id
             record.attempts += 1
+            began = time.perf_counter()
             try:
                 answer = await self._keepers.look_up(target, asked.method, path)
             except PublicError as error:
                 failed = error
                 continue
+            finally:
+                record.upstream_ms += (time.perf_counter() - began) * 1000
             if answer.status not in _ELSEWHERE:
                 return answer
             refused = answer if answer.status == 400 else refused  # of what was asked, or of an id that is another's

@@ -36,21 +36,6 @@ _AT_ONCE = frozenset({"xai"})  # their next tier begins with the number that it 
 _MOST_FOUND = 4096  # callers may invent names
 
 
-_RATE = float | None
-_Tier: Any = msgspec.defstruct("_Tier", [("range", list[float], []), *((name, _RATE, None) for name in FIELDS)])
-# Read into just what is needed: the whole map as dictionaries would take ten times the room.
-_Entry: Any = msgspec.defstruct(
-    "_Entry",
-    [
-        ("litellm_provider", str, ""),
-        ("mode", str | None, None),
-        ("tiered_pricing", list[_Tier] | None, None),
-        *((f"{name}{suffix}", _RATE, None) for name in FIELDS for suffix in ("", *_TIERS.values())),
-    ],
-)
-_decoder = msgspec.json.Decoder(dict[str, _Entry])
-
-
 class PriceMap:
     """Prices by provider and model. `prices`: each price under `provider/model`, as JSON that is read when it is
     needed; None while the map is being read: then nothing has a price."""
@@ -94,8 +79,17 @@ class PriceMap:
 
 def pack(package: Path) -> bytes:
     """The map of LiteLLM's package in this folder, as JSON: `provider/model` to the fields of a Price."""
-    entries = _decoder.decode((package / _MAP).read_bytes())
+    entries = msgspec.json.decode((package / _MAP).read_bytes(), type=dict[str, _entry()])  # type: ignore[misc]
     return msgspec.json.encode(dict(_prices(entries)))
+
+
+def _entry() -> Any:
+    """An entry's type: just what is needed. The whole map as dictionaries would take ten times the room."""
+    rates = [(name, float | None, None) for name in FIELDS]
+    tier: Any = msgspec.defstruct("_Tier", [("range", list[float], []), *rates])
+    own = [("litellm_provider", str, ""), ("mode", str | None, None), ("tiered_pricing", list[tier] | None, None)]
+    above = [(f"{name}{suffix}", float | None, None) for name in FIELDS for suffix in _TIERS.values()]
+    return msgspec.defstruct("_Entry", [*own, *rates, *above])
 
 
 def _prices(entries: Mapping[str, Any]) -> Iterator[tuple[str, Price]]:
