@@ -96,9 +96,12 @@ def test_a_good_line_has_no_fault() -> None:
 GREATEST: dict[str, Callable[[dict[str, Any]], object]] = {
     "namespace": lambda line: directive(line).update(Namespace="a/B.c-d_e#f:g " + "x" * 241),
     "no dimension in the set": lambda line: directive(line).update(Dimensions=[[]]),
+    "30 dimensions": lambda line: directive(line).update(Dimensions=[["stage"] * 30]),
+    "dimension's shortest name": lambda line: rename(line, "x"),
     "dimension's name": lambda line: rename(line, "x" * 255),
     "dimension": lambda line: line.update(stage="x" * 1024),
     "metrics": lambda line: measure(line, 100),
+    "metric's shortest name": lambda line: measure(line, 1, ""),
     "metric's name": lambda line: measure(line, 1, "x" * 254),
     "values": lambda line: line.update(ms=[1] * 100),
     "value": lambda line: line.update(ms=[-(2.0**360), 2.0**360]),

@@ -1,7 +1,7 @@
-"""Prices out of LiteLLM's map: the same as LiteLLM's own reckoning, for every model that it knows."""
+"""Prices out of LiteLLM's map, by the names that targets have. That they are LiteLLM's own is shown in
+tests/e2e/test_prices.py."""
 
 import asyncio
-import json
 import random
 import subprocess
 import sys
@@ -16,16 +16,10 @@ import pytest
 from stile.adapters import price_map
 from stile.adapters.price_map import PriceMap, pack
 from stile.core import providers, targets
-from stile.core.prices import Price, Rates, cost
+from stile.core.prices import Price, Rates
 from stile.core.routes import Target
-from stile.core.usage import Usage
 
 ROOT = Path(__file__).parent.parent.parent / "src" / "lambda"
-# What LiteLLM reckons in other ways than by the entry's rates, and what is done here instead.
-OTHERWISE = {
-    "off_peak_pricing": "cheaper at some hours; here always the full price",
-    "regional_processing_uplift_multiplier_eu": "dearer in a region that the call does not tell",
-}
 
 
 @cache
@@ -41,11 +35,6 @@ def litellm_folder() -> Path:
     return Path(found.origin).parent
 
 
-def entries() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads((litellm_folder() / price_map._MAP).read_text())
-    return found
-
-
 def target(model: str, **more: Any) -> Target:
     provider, _, name = model.partition("/")
     known = providers.get(provider)
@@ -55,44 +44,6 @@ def target(model: str, **more: Any) -> Target:
 
 def price_of(model: str, served: str | None = None, **more: Any) -> Price | None:
     return PriceMap(packed()).find(target(model, **more), served)
-
-
-def test_every_price_is_what_litellm_reckons() -> None:
-    """Without caches and reasoning, where LiteLLM takes what has no price of its own for free."""
-    asked: list[tuple[str, str, dict[str, Any]]] = []
-    for name, entry in entries().items():
-        provider = price_map.family(str(entry.get("litellm_provider")))
-        taken = name.startswith(f"{provider}/") or f"{provider}/{name}" not in entries()
-        own = f"{provider}/{name.removeprefix(f'{provider}/')}"
-        if entry.get("mode") in price_map._MODES and taken and own in packed() and not OTHERWISE.keys() & entry.keys():
-            asked.append((own, name, entry))
-    code = """
-import json, sys
-from litellm.litellm_core_utils.llm_cost_calc.utils import generic_cost_per_token
-from litellm.types.utils import Usage
-found = []
-for _, name, entry in json.load(sys.stdin):
-    found.append([sum(generic_cost_per_token(name, Usage(prompt_tokens=sent, completion_tokens=received,
-        total_tokens=sent + received), entry["litellm_provider"], model_info=entry))
-        for sent, received in ((1000, 100), (127_999, 7), (300_000, 5000), (1_100_000, 1))])
-json.dump(found, sys.stdout)
-"""
-    shown = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    reckoned = json.loads(shown.stdout)
-    assert len(asked) > 2500
-    wrong = []
-    for (own, _, _), litellms in zip(asked, reckoned, strict=True):
-        price = msgspec.json.decode(packed()[own], type=Price)
-        ours = [cost(price, Usage(*used)) for used in ((1000, 100), (127_999, 7), (300_000, 5000), (1_100_000, 1))]
-        if ours != pytest.approx(litellms, rel=1e-6, abs=1e-12):
-            wrong.append((own, ours, litellms))
-    assert wrong == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """What the template makes to be looked at: dashboard, alarms, queries. That they are answered from the gateway's lines
-is shown in tests/test_dashboard.py."""
+is shown in tests/template/test_dashboard.py."""
 
 import itertools
 import json
