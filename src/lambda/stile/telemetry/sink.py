@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 PATIENCE_SECONDS = 1.0
+_STUCK_PATIENCE_SECONDS = 0.1
 _STUCK_RETRY_SECONDS = 0.05
 _SOON = 0.001  # where somebody reads again
 _BROKEN_RETRY_SECONDS = 1.0
@@ -61,8 +62,8 @@ class Sink:
         self._held = True
 
     def flush(self) -> None:
-        """Write what waits; a sink that gets stuck at it is given a moment, one that was stuck before is not."""
-        self._flush(0.0 if self._stuck else PATIENCE_SECONDS)
+        """Write what waits; a sink that gets stuck at it is given a moment, one that was stuck before a short one."""
+        self._flush(_STUCK_PATIENCE_SECONDS if self._stuck else PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Write what waits, and let go of what was opened for it."""
