@@ -23,7 +23,7 @@ _SAMPLED = re.compile(r"(?:^|;)\s*Sampled=([01])(?:$|;)")
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Trace(msgspec.Struct, frozen=True):
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """`id`: 32 hex digits; `span`: the call's own, 16; `flags`: two. `state`: other systems' notes. `xray`: X-Ray's own
     name of its trace, which another one than `id` may be when the caller brought that."""
 

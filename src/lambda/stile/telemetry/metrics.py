@@ -70,16 +70,9 @@ class Metrics:
 
     def note(self, record: CallRecord, now: float) -> None:
         """Fill in what follows from the rest of the record; `now` in seconds since 1970."""
-        kind = record.error_kind = kind_of(record.error, record.status)
         record.stage = self._stage
-        if kind in FAILURES:
-            record.errors = 1
-            if kind == "provider":
-                record.provider_errors = 1
-        elif kind == "authentication":
-            record.auth_failures = 1
-        elif kind == "throttled":
-            record.throttles = 1
+        if record.error is not None or record.status >= 400:
+            self._note_error(record)
         if record.cold_start:
             record.cold_starts = 1
         if record.input_tokens is not None:
@@ -88,6 +81,17 @@ class Metrics:
             record.model_name = UNSET
         if self._told:
             record.emf = self._emf(record, now)
+
+    def _note_error(self, record: CallRecord) -> None:
+        kind = record.error_kind = kind_of(record.error, record.status)
+        if kind in FAILURES:
+            record.errors = 1
+        if kind == "provider":
+            record.provider_errors = 1
+        elif kind == "authentication":
+            record.auth_failures = 1
+        elif kind == "throttled":
+            record.throttles = 1
 
     def _emf(self, record: CallRecord, now: float) -> Emf:
         kind, asked = record.error_kind, record.attempts > 0

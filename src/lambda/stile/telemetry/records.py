@@ -12,14 +12,14 @@ ErrorKind = Literal[
 Dialect = Literal["openai", "anthropic", "mcp", "stile"]
 
 
-class Emf(msgspec.Struct, frozen=True, rename="pascal"):
+class Emf(msgspec.Struct, frozen=True, rename="pascal", gc=False):
     """The metadata of CloudWatch's embedded metric format: milliseconds since 1970, and an array of directives."""
 
     timestamp: int
     cloud_watch_metrics: msgspec.Raw
 
 
-class CallRecord(msgspec.Struct):
+class CallRecord(msgspec.Struct, gc=False):  # it is in no circle, and there is one for each call
     """One call's line, filled in as the call goes on. Times in milliseconds from when its head had come, sizes in
     bytes, cost in USD. A field that is UNSET is not in the line.
 

@@ -48,7 +48,7 @@ class Tally:
     def __init__(self) -> None:
         self._calls = 0
         self._errors: dict[ErrorKind, int] = {}
-        self._tokens = {"input": 0, "output": 0}
+        self._input = self._output = 0
         self._cost = 0.0
         self._latency, self._first_byte, self._overhead = _Histogram(), _Histogram(), _Histogram()
 
@@ -58,8 +58,8 @@ class Tally:
         if record.error_kind is not None:
             self._errors[record.error_kind] = self._errors.get(record.error_kind, 0) + 1
         if record.input_tokens is not None:
-            self._tokens["input"] += record.input_tokens
-            self._tokens["output"] += record.output_tokens or 0
+            self._input += record.input_tokens
+            self._output += record.output_tokens or 0
         if record.cost_usd is not UNSET:
             self._cost += record.cost_usd
         if record.attempts:
@@ -83,8 +83,8 @@ class Tally:
         for kind in sorted(self._errors):
             yield f'stile_call_errors_total{{kind="{kind}"}} {self._errors[kind]}'
         yield from _head("stile_tokens_total", "counter", "Tokens that models took and gave.")
-        for direction, tokens in self._tokens.items():
-            yield f'stile_tokens_total{{direction="{direction}"}} {tokens}'
+        yield f'stile_tokens_total{{direction="input"}} {self._input}'
+        yield f'stile_tokens_total{{direction="output"}} {self._output}'
         yield from _head("stile_cost_usd_total", "counter", "What models with a known price cost.")
         yield f"stile_cost_usd_total {self._cost:.9g}"
 
