@@ -12,7 +12,7 @@ LOCAL = $(PYTHON) tools/venv.py src/lambda/requirements-local.txt --
 DEV = $(PYTHON) tools/venv.py requirements-dev.txt --
 SAM = SAM_CLI_TELEMETRY=0 $(PYTHON) tools/venv.py tools/requirements-sam.txt --
 ARTIFACT = --arch $(ARCH) --python $(TARGET_PYTHON) $(if $(CONFIG),--config $(CONFIG))
-SOURCES = src/lambda tests bench tools
+SOURCES = src/lambda src/cli tests bench tools
 
 .PHONY: help run key check-config test cover check schema format e2e build build-Gateway deploy bootstrap-token bench bench-cold lock
 
@@ -53,8 +53,9 @@ e2e: ## what is heavy: the artifact under AWS's emulator of Lambda, a second Cog
 	@$(BUILD_HERE)
 	@$(DEV) -m pytest tests/e2e
 
-schema: ## write doc/log-schema.json anew
+schema: ## write doc/log-schema.json and doc/cli.md anew
 	@$(DEV) tools/log_schema.py
+	@$(DEV) -m tools.cli_page
 
 format: ## format the sources
 	@$(DEV) -m ruff check --fix $(SOURCES)
@@ -88,5 +89,6 @@ lock: ## pin all dependencies anew, with hashes
 	@$(DEV) $(COMPILE) --group lambda -o src/lambda/requirements.txt
 	@$(DEV) $(COMPILE) --group local -c src/lambda/requirements.txt -o src/lambda/requirements-local.txt
 	@$(DEV) $(COMPILE) --group dev -c src/lambda/requirements-local.txt -o requirements-dev.txt
+	@$(DEV) $(COMPILE) --group cli -c requirements-dev.txt -o src/cli/requirements.txt
 	@$(DEV) $(COMPILE) --group sam -o tools/requirements-sam.txt
 	@for group in aider llm sdks; do $(DEV) $(COMPILE) --group $$group -o tests/e2e/clients/$$group.txt; done

@@ -76,7 +76,8 @@ def test_cognito_needs_a_user_pool() -> None:
 
 
 def test_the_clients_own_variables_are_no_fault() -> None:
-    assert settings.read({"STILE_URL": "http://127.0.0.1:4000", "STILE_API_KEY": "x"}) == settings.read({})
+    of_clients = {"STILE_URL": "http://127.0.0.1:4000", "STILE_API_KEY": "x", "STILE_PROFILE": "y"}
+    assert settings.read(of_clients) == settings.read({})
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

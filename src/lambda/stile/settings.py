@@ -258,7 +258,7 @@ SETTINGS: dict[str, _Setting] = {
 }
 
 # The command line client's own variables may well be set in the same shell.
-_OF_THE_CLIENT = {"STILE_URL", "STILE_API_KEY"}
+_OF_THE_CLIENT = {"STILE_URL", "STILE_API_KEY", "STILE_PROFILE"}
 
 
 def read(environment: Mapping[str, str]) -> Settings:
