@@ -1,7 +1,7 @@
 """The gateway's REST API, the only thing that is ever called: requests, retries of what is safe, and failures.
 
-A request is sent again only when it changes nothing, or when an Idempotency-Key makes it harmless: twice, after a second
-and after what `retry-after` says, ten seconds at most.
+A request is sent again only when it changes nothing, or when an Idempotency-Key makes it harmless: twice at most, after
+a second or what `retry-after` says, up to ten.
 """
 
 import contextlib
