@@ -82,6 +82,22 @@ def test_models_are_listed_and_tested(admin: Terminal) -> None:
     assert admin.run("models", "test", "nope").code == 4
 
 
+def test_tools_of_mcp_are_listed_and_called(admin: Terminal) -> None:
+    assert {"chat", "list_models"} <= {tool["name"] for tool in admin.record("mcp", "tools")["tools"]}
+    said = admin.ok("mcp", "call", "chat", "model=echo", "prompt=Hello").out
+    assert said.endswith("You said: Hello\n")
+    assert admin.record("mcp", "call", "list_models")["isError"] is False
+    assert admin.run("mcp", "call", "nope").code == 4
+    assert admin.run("mcp", "call", "chat", "model=nope", "prompt=Hello").code == 1
+    assert admin.run("mcp", "call", "chat", "model").code == 2
+    name = secrets.token_hex(4)
+    made = admin.record("keys", "create", "--name", name, "--scopes", "inference")
+    bound = Terminal(admin.home, {**admin.env, "STILE_API_KEY": made["key"]})
+    assert bound.run("mcp", "tools").code == 3
+    admin.ok("keys", "delete", name, "--yes")
+    assert bound.run("mcp", "tools").code == 3
+
+
 def test_what_is_piped_in_and_files_are_asked_along(admin: Terminal, tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("written down")

@@ -7,7 +7,7 @@ import traceback
 import click
 
 from stile_cli import __version__, output
-from stile_cli.commands import account, chat, keys, models, users
+from stile_cli.commands import account, chat, keys, mcp, models, users
 from stile_cli.failures import Failure
 from stile_cli.session import Session, common
 
@@ -38,6 +38,7 @@ stile.add_command(users.users)
 stile.add_command(keys.keys)
 stile.add_command(models.models)
 stile.add_command(chat.chat)
+stile.add_command(mcp.mcp)
 
 
 def main() -> None:

@@ -66,6 +66,19 @@ class Gateway:
         """What is said of a record that is gone."""
         return self._whole("DELETE", path)
 
+    def message(self, path: str, message: Record, headers: Mapping[str, str]) -> Record:
+        """What a path answers in JSON-RPC: a result, or an error in the protocol's own words, whatever its status.
+        Raises NotAllowed for a key that is not taken, and what else keeps an answer away."""
+        answer = self._send("POST", path, None, message, headers)
+        found = _read(answer.text)
+        if answer.status_code == 401:
+            error = found.get("error")
+            if isinstance(error, dict):
+                raise NotAllowed(str(error.get("message")), _ADVICE[401], _id_of(answer))
+        if found.get("jsonrpc") != "2.0" or not ("result" in found or isinstance(found.get("error"), dict)):
+            self._refuse(answer)
+        return found
+
     def pages(self, path: str, **query: Any) -> Iterator[Record]:
         """All records of a list, page by page."""
         cursor: str | None = None

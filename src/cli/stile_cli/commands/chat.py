@@ -63,33 +63,27 @@ def _talk(session: Session, model: str, messages: list[Record], attached: str) -
     while True:
         try:
             said = input("> ").strip()
+            command, _, rest = said.partition(" ")
+            if command == "/exit":
+                return
+            if command == "/clear":
+                messages[:] = system
+            elif command == "/model" and rest:
+                model = rest.strip()
+            elif said.startswith("/"):
+                output.tell(_HELP)
+            elif said:
+                asked = {"role": "user", "content": f"{attached}{said}"}
+                answer = _answer(session, model, [*messages, asked])
+                attached = ""
+                messages += [asked, {"role": "assistant", "content": answer}]
         except EOFError:
             output.tell("")
             return
         except KeyboardInterrupt:
-            output.tell("")
-            continue
-        command, _, rest = said.partition(" ")
-        if command == "/exit":
-            return
-        if command == "/clear":
-            messages[:] = system
-        elif command == "/model" and rest:
-            model = rest.strip()
-        elif said.startswith("/"):
-            output.tell(_HELP)
-        elif said:
-            asked = {"role": "user", "content": f"{attached}{said}"}
-            try:
-                answer = _answer(session, model, [*messages, asked])
-            except KeyboardInterrupt:
-                output.tell("\nStopped.")
-                continue
-            except Failure as failure:
-                output.tell(f"stile: {failure}")
-                continue
-            attached = ""
-            messages += [asked, {"role": "assistant", "content": answer}]
+            output.tell("\nStopped.")
+        except Failure as failure:
+            output.tell(f"stile: {failure}")
 
 
 def _answer(session: Session, model: str, messages: list[Record]) -> str:
