@@ -14,6 +14,7 @@ import click
 
 _UNITS = ((86_400 * 365, "year"), (86_400 * 30, "month"), (86_400, "day"), (3600, "hour"), (60, "minute"))
 _KEPT = "\n\t"
+_LEAST = 9  # columns that a cell needs to be read
 
 
 def plain(text: object) -> str:
@@ -37,7 +38,9 @@ def tell(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Rows that fit the terminal; where there is none, one row a line with tabs, for other programs."""
+    """Rows that fit the terminal; the first column's cells stay whole, so that they can be copied. In one that is too
+    narrow the rows are shown one after another; where there is none, one row a line with tabs, for other programs.
+    """
     if not rows:
         tell(empty)
         return
@@ -49,12 +52,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> 
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    first = max(len(row[0]) for row in rows)
+    if console.width < first + _LEAST * (len(columns) - 1):
+        for row in rows:
+            fields(list(zip(columns, row, strict=True)))
+            put("")
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        shown.add_column(column, overflow="fold", no_wrap=not number, min_width=None if number else first)
     for row in rows:
         shown.add_row(*(Text(plain(cell)) for cell in row))
-    Console().print(shown)
+    console.print(shown)
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> None:
