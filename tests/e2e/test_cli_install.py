@@ -19,10 +19,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CLI, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
     before = sorted(folder.joinpath("source").rglob("*"))
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    pinned = ["--constraint", str(CLI / "requirements.txt"), f"{folder / 'source'}[keyring]"]
     pip = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    made = subprocess.run([*pip, *pinned], capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert made.returncode == 0, made.stderr
+    for wanted in (["-r", str(CLI / "requirements.txt")], [f"{folder / 'source'}[keyring]"]):
+        command: list[str | Path] = [*pip, *wanted]
+        made = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        assert made.returncode == 0, made.stderr
     assert sorted(folder.joinpath("source").rglob("*")) == before
     return folder / "venv" / "bin" / "stile"
 
@@ -32,7 +33,13 @@ def test_the_installed_program_logs_in_and_chats(installed: Path, folder: Path, 
 
     def stile(*arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
-            [installed, *arguments], input=stdin, capture_output=True, text=True, timeout=program.WAIT, check=False, env=env
+            [installed, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=program.WAIT,
+            check=False,
+            env=env,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
