@@ -19,10 +19,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CLI, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
     before = sorted(folder.joinpath("source").rglob("*"))
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    pip = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip: list[str | Path] = [
+        folder / "venv" / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+    ]
     for wanted in (["-r", str(CLI / "requirements.txt")], [f"{folder / 'source'}[keyring]"]):
-        command: list[str | Path] = [*pip, *wanted]
-        made = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        made = subprocess.run([*pip, *wanted], capture_output=True, text=True, timeout=SECONDS, check=False)
         assert made.returncode == 0, made.stderr
     assert sorted(folder.joinpath("source").rglob("*")) == before
     return folder / "venv" / "bin" / "stile"
