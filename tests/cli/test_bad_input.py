@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Place
-from tests.cli.terminal import Said, Terminal
+from tests.cli.terminal import Said, Terminal, python
+from tests.program import KEY, WAIT
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
@@ -109,7 +110,9 @@ def test_a_broken_file_of_profiles_stays_as_it_is(text: str, tmp_path: Path) -> 
     assert person.profiles().read_text() == text
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "https://", "https://u:p@host", "https://host:99999", "https://h?x=1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "https://", "https://u:p@host", "https://host:99999", "https://h?x=1", "http://[::1"]
+)
 def test_what_is_no_url(url: str, tmp_path: Path) -> None:
     failed(Terminal(tmp_path).run("login", url, stdin="sk-stile-x"), 2)
 
@@ -120,6 +123,33 @@ def test_values_that_the_gateway_refuses(admin: Terminal) -> None:
     failed(admin.run("users", "show", "x"), 2, "neither an id nor an email")
     failed(admin.run("keys", "show", "no such name"), 4)
     failed(admin.run("chat", "Hello", "-m", "nope"), 4, "nope")
+
+
+def test_what_cannot_stand_in_a_header(admin: Terminal) -> None:
+    failed(admin.run("mcp", "call", "größer"), 4, "größer")
+    failed(Terminal(admin.home, {**admin.env, "STILE_API_KEY": "sk-stile-schlüssel"}).run("whoami"), 3, "Copy it")
+
+
+def test_a_proxy_that_is_none(admin: Terminal) -> None:
+    failed(Terminal(admin.home, {**admin.env, "HTTP_PROXY": "ftp://proxy"}).run("whoami"), 2, "HTTP_PROXY")
+
+
+def test_a_new_text_is_seen_though_the_profile_cannot_be_written(admin: Terminal, tmp_path: Path) -> None:
+    made = admin.record("keys", "create", "--name", "turned")
+    person = Terminal(tmp_path / "home")
+    person.home.mkdir()
+    person.ok("login", admin.env["STILE_URL"], stdin=made["key"])
+    full = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]  # as on a disk without room
+    rotate = [python(), "-m", "stile_cli", "keys", "rotate", "turned", "--yes"]
+    said = subprocess.run(
+        [*full, *rotate], env=person.environment, capture_output=True, text=True, timeout=WAIT, check=False
+    )
+    assert said.returncode == 1
+    assert "cannot be written" in said.stderr
+    assert KEY.fullmatch(said.stdout.strip())
+    assert person.record("whoami")["key"]["id"] == made["id"], "the profile is as it was"
+    assert [file.name for file in person.profiles().parent.iterdir()] == ["profiles.toml"]
+    admin.ok("keys", "delete", "turned", "--yes")
 
 
 def test_no_gateway_is_known(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from stile_cli.failures import BrokenProfiles
+from stile_cli.failures import BrokenProfiles, Failure
 
 DEFAULT = "default"
 _SERVICE = "stile"
@@ -91,19 +91,22 @@ class Profiles:
         return read
 
     def _write(self, known: Mapping[str, Mapping[str, str]]) -> None:
-        """Whole or not at all: a file beside it takes its place."""
+        """Whole or not at all: a file beside it takes its place. Raises Failure."""
         import tomlkit  # only who logs in or out pays for it
 
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=self.file.parent, prefix=".profiles-")  # for its owner alone, mode 0600
+        beside = None
         try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            handle, beside = tempfile.mkstemp(dir=self.file.parent, prefix=".profiles-")  # its owner's alone, mode 0600
             with os.fdopen(handle, "w", encoding="utf-8") as out:
                 out.write(tomlkit.dumps(known))
             os.replace(beside, self.file)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
+        except OSError as fault:
+            if beside:
+                with contextlib.suppress(OSError):
+                    os.unlink(beside)
+            advice = "Make its folder one that you can write, or set STILE_URL and STILE_API_KEY instead."
+            raise Failure(f"{self.file} cannot be written: {fault}.", advice) from fault
 
 
 def _keyring() -> Any:

@@ -38,12 +38,18 @@ class Gateway:
     def __init__(self, url: str, key: str = "", *, timeout: float = 60) -> None:
         self.url = base_of(url)
         self.key = key
+        if not in_header(key):
+            raise NotAllowed("The key has letters that no key has.", "Copy it once more, from sk-stile- to its end.")
         headers = {"user-agent": f"stile-cli/{__version__}"}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        self._client = httpx.Client(
-            headers=headers, timeout=httpx.Timeout(timeout, connect=10), verify=_trust(), follow_redirects=False
-        )
+        limits = httpx.Timeout(timeout, connect=10)
+        trust = _trust()
+        try:
+            self._client = httpx.Client(headers=headers, timeout=limits, verify=trust, follow_redirects=False)
+        except (ValueError, httpx.InvalidURL) as fault:  # of a proxy: nothing else is read here
+            advice = "Mend HTTPS_PROXY, HTTP_PROXY or ALL_PROXY."
+            raise WrongUse(f"The environment's proxy cannot be used: {fault}.", advice) from fault
 
     def close(self) -> None:
         """Close what connections there are."""
@@ -97,7 +103,9 @@ class Gateway:
                 self._refuse(answer)
             if "text/event-stream" not in answer.headers.get("content-type", ""):
                 answer.read()
-                raise NoGateway(f"{self.url} does not stream.", "'stile doctor' looks at what is in between.")
+                raise NoGateway(
+                    f"{self.url} does not stream.", "Check what stands between, such as a proxy that collects answers."
+                )
             for line in answer.iter_lines():
                 said = line.removeprefix("data:").strip() if line.startswith("data:") else ""
                 if said == "[DONE]":
@@ -154,9 +162,11 @@ class Gateway:
         except httpx.ConnectError as fault:
             raise _no_way(host, fault) from fault
         except httpx.TimeoutException as fault:
-            raise Unreachable(f"{host} does not answer in time.", "Try again; 'stile doctor' looks closer.") from fault
-        except httpx.TransportError as fault:
-            advice = "Check the URL; 'stile doctor' looks closer."
+            raise Unreachable(
+                f"{host} does not answer in time.", "Try again; 'stile models test echo' needs no provider."
+            ) from fault
+        except httpx.RequestError as fault:
+            advice = "Check the URL, and what stands between, such as a proxy."
             raise Unreachable(f"The connection to {host} broke off: {_words(fault)}.", advice) from fault
 
     def _refuse(self, answer: httpx.Response) -> NoReturn:
@@ -189,7 +199,7 @@ class Gateway:
             return NoGateway(told, "Give that address if it is the gateway's: 'stile login URL'.")
         return NoGateway(
             f"{self.url} answered {answer.status_code} with {kind}, not as a Stile gateway does.",
-            "Check the URL, and what stands between: 'stile doctor' looks closer.",
+            "Check the URL, and what stands between, such as a proxy.",
         )
 
 
@@ -200,14 +210,19 @@ def base_of(url: str) -> str:
     if "://" not in text:
         loopback = text.split(":")[0].split("/")[0] in ("localhost", "127.0.0.1")
         text = f"{'http' if loopback else 'https'}://{text}"
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        whole = False
+        parts, whole = urlsplit(""), False
     if not whole or parts.username or parts.query or parts.fragment:
         raise WrongUse(f"{url!r} is not a gateway's URL.", "It looks like https://gateway.example.com.")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
+
+
+def in_header(text: str) -> bool:
+    """Whether a text can stand in a header: ASCII, and nothing that would end the line."""
+    return text.isascii() and (text.isprintable() or not text)
 
 
 def _trust() -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 import re
 import secrets
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -105,9 +106,13 @@ def rotate(session: Session, key: str, grace: str, yes: bool) -> None:
     made = session.gateway.post(f"{where}/rotate", body, idempotency_key=secrets.token_hex(16))
     profile = session.profile
     if profile.key and session.profiles.get(profile.name, {}).key == profile.key and _is_own(session, made):
-        place = session.profiles.put(_with_key(session, made["key"]))
-        output.tell(f"This profile uses that key: the new text is in {place}.")
-    show_once(session, made)
+        try:
+            place = session.profiles.put(replace(profile, key=made["key"]))
+            output.tell(f"This profile uses that key: the new text is in {place}.")
+        finally:
+            show_once(session, made)  # whatever becomes of the profile, the text is seen
+    else:
+        show_once(session, made)
 
 
 @keys.command()
@@ -199,12 +204,6 @@ def _fields(bounds: dict[str, str | None]) -> dict[str, Any]:
 def _is_own(session: Session, made: Record) -> bool:
     """Whether the profile's key is a text of this key: its second part is the key's id."""
     return session.profile.key.removeprefix("sk-stile-").startswith(str(made["id"]))
-
-
-def _with_key(session: Session, text: str) -> Any:
-    from dataclasses import replace
-
-    return replace(session.profile, key=text)
 
 
 def _row(key: Record, session: Session) -> list[str]:

@@ -44,6 +44,10 @@ def call(session: Session, tool: str, arguments: tuple[str, ...]) -> None:
     stile mcp call list_models
     stile mcp call chat model=echo prompt="Hello"
     """
+    from stile_cli.rest import in_header  # brings the HTTP client
+
+    if not in_header(tool):
+        raise NotFound(f"There is no tool {tool!r}.", "'stile mcp tools' shows what there is.")
     answer = _ask(session, "tools/call", {"name": tool, "arguments": dict(_argument(text) for text in arguments)})
     if session.json:
         output.put_json(answer)
@@ -73,8 +77,6 @@ def _ask(session: Session, method: str, params: Record) -> Record:
     known = error.get("data") or {}
     if known.get("code") == "missing_scope":
         raise NotAllowed(str(error["message"]), "Make a key with the scope 'mcp'.")
-    if known.get("code") == "tool_not_allowed":
-        raise NotAllowed(str(error["message"]), "'stile mcp tools' shows what this key may use.")
     if error.get("code") == _INVALID_PARAMS and method == "tools/call":
         raise NotFound(str(error["message"]), "'stile mcp tools' shows what there is.")
     raise Failure(str(error["message"]))
